@@ -1,0 +1,1 @@
+"""tdbench: a benchmark of optimizers on task discovery."""

@@ -1,0 +1,109 @@
+"""The plain PyTorch loop, one network after another: the yardstick of right and of speed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from tdbench.engine import TrainingBatch
+from tdbench.engine.network import LAYERS, initial_weights
+from tdbench.protocol import Protocol
+
+
+class Network(nn.Module):
+    """SPEC section 3, as a researcher would write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 5)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.fc1 = nn.Linear(400, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        x = F.relu(self.fc2(x))
+        out: torch.Tensor = self.fc3(x)
+        return out
+
+
+def network(seed: int, device: str = "cpu") -> Network:
+    """The network with the initial weights of that seed."""
+    with torch.device("meta"):  # nothing is drawn from torch's global generator
+        net = Network()
+    net = net.to_empty(device=device)
+    flat = torch.from_numpy(initial_weights(np.array([seed], dtype=np.uint64))[0])
+    parameters = dict(net.named_parameters())
+    with torch.no_grad():
+        for layer, values in zip(LAYERS, flat.split([layer.size for layer in LAYERS]), strict=True):
+            parameters[layer.name].copy_(values.reshape(layer.shape))
+    return net
+
+
+class ReferenceEngine:
+    """Trains networks one at a time with `torch.optim.Adam`."""
+
+    name = "reference"
+    best_batch = 1
+
+    def __init__(self, device: str = "cpu", threads: int | None = None) -> None:
+        self.device = device
+        self.threads = threads
+        self.detail = ""
+
+    def curves(
+        self,
+        images: NDArray[np.float32],
+        labels: NDArray[np.uint8],
+        train_mask: NDArray[np.bool_],
+        seeds: NDArray[np.uint64],
+        protocol: Protocol,
+        image_set: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.float32]:
+        """See `tdbench.engine.Engine.curves`."""
+        batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
+        curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
+        sets = torch.from_numpy(batch.images).to(self.device)
+        with torch_threads(self.threads), torch.enable_grad():
+            for b in range(len(batch)):
+                x = sets[int(batch.image_set[b])]
+                y = torch.from_numpy(batch.labels[b].astype(np.int64)).to(self.device)
+                train = torch.from_numpy(batch.train_mask[b]).to(self.device)
+                curves[b] = _train(network(int(batch.seeds[b]), self.device), x, y, train, protocol)
+        return curves
+
+
+def _train(
+    net: Network, x: torch.Tensor, y: torch.Tensor, train: torch.Tensor, protocol: Protocol
+) -> NDArray[np.float32]:
+    optimizer = torch.optim.Adam(net.parameters(), lr=protocol.lr)
+    curve = []
+    for _ in range(protocol.steps):
+        losses = F.cross_entropy(net(x), y, reduction="none")
+        curve.append(losses[~train].mean().detach())
+        optimizer.zero_grad()
+        losses[train].mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    result: NDArray[np.float32] = torch.stack(curve).cpu().numpy()
+    return result
+
+
+class torch_threads:
+    """Runs a block with that many torch threads and puts the user's setting back; None leaves it alone."""
+
+    def __init__(self, threads: int | None) -> None:
+        self.threads = threads
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.before)
