@@ -1,1 +1,30 @@
-"""tdbench: a benchmark of optimizers on task discovery."""
+"""tdbench: a benchmark of optimizers on task discovery.
+
+The public names. `TaskSpace`, `run` and `bench` are imported when first used, so that a searcher's worker process
+starts without torch.
+"""
+
+from __future__ import annotations
+
+import typing
+
+from tdbench.errors import UserError
+from tdbench.hookspecs import hookimpl
+from tdbench.searcher import Problem, Searcher
+
+if typing.TYPE_CHECKING:
+    from tdbench.arena import bench, run
+    from tdbench.protocol import Protocol
+    from tdbench.space import TaskSpace
+
+__all__ = ["Problem", "Protocol", "Searcher", "TaskSpace", "UserError", "bench", "hookimpl", "run"]
+
+_LAZY = {"TaskSpace": "space", "Protocol": "protocol", "run": "arena", "bench": "arena"}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'tdbench' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"tdbench.{_LAZY[name]}"), name)

@@ -1,0 +1,163 @@
+"""Finding searchers: a fresh plugin manager each time, every plugin loaded on its own, and what came of it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from tdbench import hookspecs
+from tdbench.errors import UserError, nearest
+from tdbench.searcher import Problem, Searcher
+
+GROUP = "tdbench"
+MAX_NAME = 80
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A searcher as a plugin registered it."""
+
+    name: str
+    factory: Callable[..., Searcher]
+    summary: str
+    version: str
+    sees_images: bool
+    baseline: bool
+    variants: Callable[[], Sequence[str]] | None
+    plugin: str
+    origin: str  # the distribution or file it comes from
+    module: str  # what to import (or the file to load) to have it again
+
+    def make(self, problem: Problem, variant: str | None = None) -> Searcher:
+        return self.factory(problem) if variant is None else self.factory(problem, variant)
+
+
+@dataclass
+class Plugins:
+    """What was found: searchers by name, failures by plugin, and names claimed twice."""
+
+    searchers: dict[str, Registration] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    conflicts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def searcher(self, name: str) -> tuple[Registration, str | None]:
+        """The registration that `name` means, and the variant where it is written ``family:VARIANT``.
+
+        Raises:
+            UserError: unknown name or variant (with the nearest ones), or one that two plugins claim.
+        """
+        family, colon, variant = name.partition(":")
+        for claimed in (name, family):
+            if claimed in self.conflicts:
+                owners = " and ".join(self.conflicts[claimed])
+                raise UserError(f"searcher {claimed!r} is claimed by two plugins, {owners}; uninstall one of them")
+        if name in self.searchers and self.searchers[name].variants is None:
+            return self.searchers[name], None
+        registration = self.searchers.get(family)
+        if registration is None or registration.variants is None:
+            raise UserError(f"unknown searcher {name!r}{nearest(name, self.searchers)}{self._failed_hint()}")
+        known = registration.variants()
+        if not colon or variant not in known:
+            what = f"searcher {name!r} needs a variant, {family}:NAME" if not colon else f"unknown searcher {name!r}"
+            close = [f"{family}:{v}" for v in known] if colon else [f"{family}:{v}" for v in list(known)[:3]]
+            raise UserError(f"{what}{nearest(name, close)}")
+        return registration, variant
+
+    def _failed_hint(self) -> str:
+        if not self.failures:
+            return ""
+        return f" (plugins that failed to load: {', '.join(sorted(self.failures))}; see `tdbench searchers`)"
+
+
+def load_plugins(extra: Iterable[str] = ()) -> Plugins:
+    """Load every installed plugin, and `extra` ones given as a ``.py`` file or a module name.
+
+    A plugin that fails to import or to register is recorded in `failures` and harms no other.
+    """
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    found = Plugins()
+    claims: dict[str, list[Registration]] = {}
+    for name, origin, version, module, load in _candidates(extra):
+        try:
+            plugin = load()
+            manager.register(plugin, name=name)
+            manager.check_pending()
+            for registration in _registrations(manager, plugin, name, origin, version, module):
+                claims.setdefault(registration.name, []).append(registration)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything on import, SystemExit too
+            found.failures[name] = f"{type(error).__name__}: {error} [{origin}]".replace("\n", " ")
+            if manager.has_plugin(name):
+                manager.unregister(name=name)
+    for claimed, registrations in claims.items():
+        if len(registrations) == 1:
+            found.searchers[claimed] = registrations[0]
+        else:
+            found.conflicts[claimed] = tuple(f"{r.plugin} ({r.origin})" for r in registrations)
+    return found
+
+
+def load_file_or_module(name: str) -> ModuleType:
+    """The module in that ``.py`` file, or of that name."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name).resolve()
+    module_name = f"tdbench_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"no plugin file {name}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _candidates(extra: Iterable[str]) -> Iterable[tuple[str, str, str, str, Callable[[], Any]]]:
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        dist = entry.dist
+        label, version = (dist.metadata["Name"], dist.version) if dist is not None else (entry.value, "")
+        yield entry.name, label, version, entry.value, entry.load
+    for name in extra:
+        yield Path(name).stem, name, "", name, lambda name=name: load_file_or_module(name)  # type: ignore[misc]
+
+
+def _registrations(
+    manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, version: str, module: str
+) -> list[Registration]:
+    registrations: dict[str, Registration] = {}
+
+    def register(
+        name: str,
+        factory: Callable[..., Searcher],
+        *,
+        summary: str = "",
+        version: str | None = version,
+        sees_images: bool = False,
+        baseline: bool = False,
+        variants: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
+            raise UserError(f"a searcher's name must be 1 to {MAX_NAME} printable characters, got {name!r}")
+        if name in registrations:
+            raise UserError(f"searcher {name!r} is registered twice by plugin {plugin_name}")
+        if not callable(factory):
+            raise UserError(f"the factory of searcher {name!r} must be callable, got {factory!r}")
+        summary = summary or (factory.__doc__ or "").strip().partition("\n")[0]
+        registrations[name] = Registration(
+            name, factory, summary, version or "", sees_images, baseline, variants, plugin_name, origin, module
+        )
+
+    others = [other for other in manager.get_plugins() if other is not plugin]
+    manager.subset_hook_caller("register_searchers", remove_plugins=others)(register=register)
+    return list(registrations.values())

@@ -1,0 +1,56 @@
+"""What a searcher is, and all it may know: the seam between tdbench and every optimizer."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything a searcher is told about the problem before it starts.
+
+    Attributes:
+        dim: length of the vectors asked for; `n_images`, or less where a reduction stands in between.
+        n_images: N, images in the space.
+        n_positives: P, how many of them a labeling marks positive.
+        batch_size: most vectors asked for at a time.
+        budget: evaluations in the whole run.
+        seed: of all randomness in the searcher, 0 to 2**32 - 1.
+        images: (N, 3, 32, 32) float32 standardized pixels, read-only. A searcher that looks at them
+            registers with ``sees_images=True``, and the leaderboard shows it; others get None.
+    """
+
+    dim: int
+    n_images: int
+    n_positives: int
+    batch_size: int
+    budget: int
+    seed: int
+    images: NDArray[np.float32] | None = None
+
+
+class Searcher(typing.Protocol):
+    """Proposes score vectors and learns from their losses. Made by a factory ``factory(problem) -> Searcher``.
+
+    ``ask`` and ``tell`` alternate: every ask is followed by one tell with the same vectors in the same order.
+    A searcher may also have ``recommend() -> (dim,) scores``, the vector it would stake its name on; it is asked
+    for it between a tell and the next ask, possibly several times in a run, and must not fail before the first
+    tell. Without it, the best told labeling is recommended.
+    """
+
+    def ask(self, n: int) -> NDArray[np.float64]:
+        """(n, dim) vectors in [0, 1]; the P highest scores of a vector become the positives. n <= batch_size."""
+        ...
+
+    def tell(self, scores: NDArray[np.float64], loss: NDArray[np.float64]) -> None:
+        """Learn that the (n, dim) vectors just asked have these (n,) losses; lower is better, noise is in them."""
+        ...
+
+
+Factory = Callable[[Problem], Searcher]
+VariantFactory = Callable[[Problem, str], Searcher]
