@@ -1,0 +1,77 @@
+"""`clustered-random`: random search over cluster representatives instead of label vectors (SPEC 7.8 and 8).
+
+Settings, chosen knowingly:
+
+- M = `SAMPLES_PER_CLUSTER` x K uniform label vectors (duplicates kept), K = budget clusters.
+- scikit-learn's KMeans (Lloyd), float32, one start from random samples, at most `ITERATIONS` iterations. At M = 5 K
+  most clusters have a handful of members and settle within a few; k-means++ would cost more than all the rest.
+- A representative is its cluster's centre decoded to the top P, ties to the lower index. In small spaces two
+  clusters may share one; both are evaluated and charged.
+- One thread: scikit-learn adds partial sums in the order in which threads finish, which would not be reproducible.
+
+It clusters label vectors of images, so nothing may stand between it and them: dim must equal n_images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench import Problem, UserError, hookimpl
+from tdbench.hookspecs import RegisterSearcher
+from tdbench_plugins._library import quiet
+
+SAMPLES_PER_CLUSTER = 5
+ITERATIONS = 20
+
+
+class ClusteredRandom:
+    """representatives of k-means clusters of random label vectors, K = budget"""
+
+    def __init__(self, problem: Problem) -> None:
+        if problem.dim != problem.n_images:
+            raise UserError(
+                f"clustered-random clusters labelings of the images themselves: it needs vectors of length "
+                f"{problem.n_images}, but a reduction to {problem.dim} was chosen; run it without the reduction"
+            )
+        rng = np.random.default_rng(problem.seed)
+        labels = _random_labels(rng, SAMPLES_PER_CLUSTER * problem.budget, problem)
+        centres = _cluster(labels, problem.budget, int(rng.integers(2**31)))
+        self._representatives = _top(centres, problem.n_positives)
+        self._next = 0
+
+    def ask(self, n: int) -> NDArray[np.float64]:
+        """(n, dim) next representatives, as vectors of zeros and P ones; begins again after the last."""
+        rows = np.arange(self._next, self._next + n) % len(self._representatives)
+        self._next += n
+        return self._representatives[rows].astype(np.float64)
+
+    def tell(self, scores: NDArray[np.float64], loss: NDArray[np.float64]) -> None:
+        """Nothing is learned from the (n, dim) scores and (n,) losses."""
+
+
+def _random_labels(rng: np.random.Generator, count: int, problem: Problem) -> NDArray[np.float32]:
+    return _top(rng.random((count, problem.dim), dtype=np.float32), problem.n_positives)
+
+
+def _top(scores: NDArray[np.float32], n_positives: int) -> NDArray[np.float32]:
+    labels = np.zeros_like(scores)
+    highest = np.argsort(-scores, axis=1, kind="stable")[:, :n_positives]
+    np.put_along_axis(labels, highest, 1.0, axis=1)
+    return labels
+
+
+def _cluster(labels: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.float32]:
+    with quiet():  # fewer distinct labelings than clusters is a fact about a small space, not a mistake
+        from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
+
+        kmeans = KMeans(clusters, init="random", n_init=1, max_iter=ITERATIONS, algorithm="lloyd", random_state=seed)
+        with threadpool_limits(limits=1):
+            centres: NDArray[np.float32] = kmeans.fit(labels).cluster_centers_
+    return centres
+
+
+@hookimpl
+def register_searchers(register: RegisterSearcher) -> None:
+    register("clustered-random", ClusteredRandom, baseline=True)
