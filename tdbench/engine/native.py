@@ -1,0 +1,187 @@
+"""The engine `native`: the C++ kernel in lanes.cpp, which trains networks on all cores of a CPU.
+
+The kernel is compiled once per instruction set (setup.py); the best one that this processor runs is loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.engine import TrainingBatch
+from tdbench.engine.network import N_PARAMETERS
+from tdbench.errors import UserError
+from tdbench.protocol import Protocol
+
+ISAS = ("base", "avx2", "avx512")  # in the order of lanes_best_isa()
+ISA_VARIABLE = "TDBENCH_NATIVE_ISA"  # forces one of them, for tests and comparisons
+
+_NOT_BUILT = (
+    "the native kernel is not built (no C++ compiler when tdbench was installed); "
+    "install g++ or clang and reinstall tdbench"
+)
+
+
+def unavailable() -> str | None:
+    """Why the kernel cannot be used here and how to get it, in one line; None where it can."""
+    try:
+        _library(_chosen_isa())
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def available_isas() -> tuple[str, ...]:
+    """The instruction sets that are both built and run by this processor, from the plainest to the best."""
+    if _file("base") is None:
+        return ()
+    best: int = _library("base").lanes_best_isa()
+    return tuple(isa for isa in ISAS[: best + 1] if _file(isa) is not None)
+
+
+def peak_gflops(threads: int | None = None, seconds: float = 0.5) -> float:
+    """GFLOP/s of a register-only fused multiply-add loop on that many threads (one per available core)."""
+    rate: float = _library(_chosen_isa()).lanes_peak_gflops(threads or available_cores(), seconds)
+    return rate
+
+
+def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """(B, 61326) weights as the kernel draws them: the same, bit for bit, as `network.initial_weights`."""
+    library = _library(_chosen_isa())
+    weights = np.empty((len(seeds), N_PARAMETERS), dtype=np.float32)
+    for seed, row in zip(seeds, weights, strict=True):
+        library.lanes_initial_weights(int(seed), _pointer(row))
+    return weights
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class NativeEngine:
+    """Trains networks in C++, `threads` at a time.
+
+    Memory: about 3 MB and 0.14 MB per image for each thread, for the time of a call; nothing is kept between calls.
+
+    Args:
+        threads: one per available core by default.
+        isa: ``avx512``, ``avx2`` or ``base``; the best that this processor runs by default.
+
+    Raises:
+        UserError: the kernel is not built, or the processor cannot run that instruction set.
+    """
+
+    name = "native"
+    device = "cpu"
+
+    def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
+        self.threads = available_cores() if threads is None else threads
+        if self.threads < 1:
+            raise UserError(f"threads must be at least 1, got {threads}")
+        isa = isa or _chosen_isa()
+        self._library = _library(isa)
+        self.best_batch = 16 * self.threads
+        self.detail = f"lanes-{isa}"
+
+    def curves(
+        self,
+        images: NDArray[np.float32],
+        labels: NDArray[np.uint8],
+        train_mask: NDArray[np.bool_],
+        seeds: NDArray[np.uint64],
+        protocol: Protocol,
+        image_set: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.float32]:
+        """See `tdbench.engine.Engine.curves`. Ctrl-C ends it within a training step.
+
+        Raises:
+            MemoryError: the threads' working memory cannot be allocated.
+        """
+        batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
+        curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
+        if len(batch) == 0:
+            return curves
+        arrays = (
+            np.ascontiguousarray(batch.labels),
+            np.ascontiguousarray(batch.train_mask),
+            np.ascontiguousarray(batch.seeds),
+            np.ascontiguousarray(batch.image_set, dtype=np.int64),
+        )
+        cancel = ctypes.c_int32(0)
+        status: list[int] = []
+
+        def call() -> None:
+            status.append(
+                self._library.lanes_curves(
+                    _pointer(batch.images),
+                    batch.images.shape[1],
+                    *map(_pointer, arrays),
+                    len(batch),
+                    protocol.steps,
+                    protocol.lr,
+                    self.threads,
+                    ctypes.byref(cancel),
+                    _pointer(curves),
+                )
+            )
+
+        # The main thread waits in Python, where it can be interrupted; the kernel runs beside it, without the GIL.
+        worker = threading.Thread(target=call, name="tdbench-native")
+        worker.start()
+        try:
+            worker.join()
+        except BaseException:
+            cancel.value = 1
+            worker.join()
+            raise
+        if status != [0]:
+            raise MemoryError(f"not enough memory for {self.threads} threads and {batch.images.shape[1]} images")
+        return curves
+
+
+def _pointer(array: NDArray[np.generic]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _file(isa: str) -> Path | None:
+    here = Path(__file__).parent
+    return next((f for s in EXTENSION_SUFFIXES if (f := here / f"_lanes_{isa}{s}").exists()), None)
+
+
+def _chosen_isa() -> str:
+    forced = os.environ.get(ISA_VARIABLE)
+    if forced:
+        return forced
+    isas = available_isas()
+    if not isas:
+        raise UserError(_NOT_BUILT)
+    return isas[-1]
+
+
+@functools.cache
+def _library(isa: str) -> ctypes.CDLL:
+    file = _file(isa) if isa in ISAS else None
+    if file is None and isa in ISAS:
+        raise UserError(_NOT_BUILT)
+    if file is None or (isa != "base" and isa not in available_isas()):
+        raise UserError(f"no native kernel for {isa!r} runs here; these do: {', '.join(available_isas())}")
+    try:
+        library = ctypes.CDLL(str(file))
+    except OSError as error:
+        raise UserError(f"the native kernel cannot be loaded: {error}; reinstall tdbench") from error
+    p, i = ctypes.c_void_p, ctypes.c_int
+    library.lanes_best_isa.argtypes = []
+    library.lanes_initial_weights.argtypes = [ctypes.c_uint64, p]
+    library.lanes_initial_weights.restype = None
+    library.lanes_curves.argtypes = [p, i, p, p, p, p, ctypes.c_int64, i, ctypes.c_double, i, p, p]
+    library.lanes_peak_gflops.argtypes = [i, ctypes.c_double]
+    library.lanes_peak_gflops.restype = ctypes.c_double
+    return library
