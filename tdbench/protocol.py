@@ -1,11 +1,15 @@
-"""How one network is trained: the settings that, with the images, decide what a taskness means."""
+"""How one network is trained and split: the settings that, with the images, decide what a taskness means."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tdbench.errors import UserError
+from tdbench.rng import Stream, permutation, split_key
 
 SPLITS = ("stratified", "random")
 VALIDATION_SHARE = 0.2
@@ -44,3 +48,25 @@ def validation_counts(n_images: int, n_positives: int) -> tuple[int, int]:
 def validation_size(n_images: int) -> int:
     """Images on the validation side of any split."""
     return round(VALIDATION_SHARE * n_images)
+
+
+def train_masks(labels: NDArray[np.uint8], seeds: NDArray[np.uint64], split: str) -> NDArray[np.bool_]:
+    """(B, N) True on the training side, for (B, N) label vectors and (B,) replicate seeds (SPEC section 4, Split).
+
+    Images are put in a random order drawn from the seed. A stratified split takes the first positives and the first
+    negatives of that order for validation, a random one simply its first images.
+    """
+    labels = np.asarray(labels, dtype=np.uint8)
+    n_images = labels.shape[1]
+    order = permutation(n_images, Stream.SPLIT, split_key(seeds))
+    if split == "random":
+        validation = np.broadcast_to(np.arange(n_images) < validation_size(n_images), labels.shape)
+    else:
+        ordered = np.take_along_axis(labels, order, axis=1).astype(np.int64)
+        positives, negatives = validation_counts(n_images, int(labels[0].sum()) if len(labels) else 0)
+        earlier_positives = np.cumsum(ordered, axis=1) - ordered
+        earlier_negatives = np.cumsum(1 - ordered, axis=1) - (1 - ordered)
+        validation = np.where(ordered == 1, earlier_positives < positives, earlier_negatives < negatives)
+    mask = np.empty(labels.shape, dtype=np.bool_)
+    np.put_along_axis(mask, order, ~validation, axis=1)
+    return mask

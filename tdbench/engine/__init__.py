@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from dataclasses import dataclass
 
@@ -108,8 +109,9 @@ class TrainingBatch:
         return len(self.labels)
 
 
+@functools.cache
 def make_engine(name: str = "auto", device: str = "auto", threads: int | None = None) -> Engine:
-    """The engine of that name on that device; ``auto`` is resolved by a fixed rule.
+    """The engine of that name on that device, one object a process; ``auto`` is resolved by a fixed rule.
 
     device ``auto``: ``cuda`` where torch sees one, else ``cpu``. engine ``auto``: ``batched`` on CUDA; on a CPU
     ``native`` where its kernel is built and the processor can run it, else ``batched``.

@@ -1,0 +1,183 @@
+"""All B networks as one set of tensors: grouped convolutions and batched products, on CPU or CUDA by one code path.
+
+The first convolution sees the same images for every network, so it is one ordinary convolution with 6 B filters.
+On CUDA a whole step is captured once as a graph and replayed; nothing is read back before the last step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from tdbench.engine import TrainingBatch
+from tdbench.engine.network import LAYERS, N_PARAMETERS, initial_weights
+from tdbench.engine.reference import torch_threads
+from tdbench.protocol import Protocol
+
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
+
+# Floats alive per network and image at the peak of a step: activations of both convolutions before pooling, their
+# gradients, the pooled ones and what the libraries hold; rounded up from the layer sizes.
+FLOATS_PER_IMAGE = 24_000
+CPU_CHUNK = 16  # more networks at once only push activations out of the caches
+CUDA_CHUNK = 128
+
+
+class BatchedEngine:
+    """Trains chunks of networks together.
+
+    Batch-invariance: on the CPU no operation's arithmetic for one network depends on how many there are (the tests
+    check it); on CUDA, where libraries pick kernels by shape, every chunk is padded to the same size. The chunk
+    shrinks to what memory allows, and `detail` records it.
+    """
+
+    name = "batched"
+
+    def __init__(self, device: str = "cpu", threads: int | None = None, chunk: int | None = None) -> None:
+        self.device = device
+        self.threads = threads
+        self.chunk = chunk or (CPU_CHUNK if device == "cpu" else CUDA_CHUNK)
+        self.best_batch = self.chunk if device == "cpu" else 4 * self.chunk
+
+    @property
+    def detail(self) -> str:
+        return "" if self.device == "cpu" else f"chunk={self.chunk}"
+
+    def curves(
+        self,
+        images: NDArray[np.float32],
+        labels: NDArray[np.uint8],
+        train_mask: NDArray[np.bool_],
+        seeds: NDArray[np.uint64],
+        protocol: Protocol,
+        image_set: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.float32]:
+        """See `tdbench.engine.Engine.curves`."""
+        batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
+        curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
+        with torch_threads(self.threads), torch.enable_grad(), _full_float32():
+            for s in np.unique(batch.image_set):
+                x = torch.from_numpy(batch.images[s]).to(self.device)
+                members = np.flatnonzero(batch.image_set == s)
+                done = 0
+                while done < len(members):
+                    part = members[done : done + self._fitting_chunk(len(x))]
+                    try:
+                        curves[part] = self._train(x, batch, part, protocol)
+                    except torch.OutOfMemoryError:
+                        if self.chunk == 1:
+                            raise
+                        self.chunk = math.ceil(self.chunk / 2)
+                        torch.cuda.empty_cache()
+                        continue
+                    done += len(part)
+        return curves
+
+    def _fitting_chunk(self, n_images: int) -> int:
+        """The chunk, or less where free memory would not hold it."""
+        per_network = 4 * (FLOATS_PER_IMAGE * n_images + 6 * N_PARAMETERS)
+        budget = 2**31 if self.device == "cpu" else int(0.8 * torch.cuda.mem_get_info()[0])
+        fits = max(1, budget // per_network)
+        if self.device == "cpu":
+            return min(self.chunk, fits)
+        while self.chunk > fits:  # for good, so that every chunk of this run has the same shape
+            self.chunk = math.ceil(self.chunk / 2)
+        return self.chunk
+
+    def _train(
+        self, x: torch.Tensor, batch: TrainingBatch, part: NDArray[np.intp], protocol: Protocol
+    ) -> NDArray[np.float32]:
+        padded = part if self.device == "cpu" else np.resize(part, self.chunk)
+        to = {"device": self.device}
+        flat = torch.from_numpy(initial_weights(batch.seeds[padded])).to(**to)
+        params = [
+            p.reshape(len(padded), *layer.shape).clone().requires_grad_()
+            for p, layer in zip(flat.split([layer.size for layer in LAYERS], dim=1), LAYERS, strict=True)
+        ]
+        y = torch.from_numpy(batch.labels[padded].astype(np.int64)).to(**to)
+        train = torch.from_numpy(batch.train_mask[padded]).to(**to)
+        n_train, n_val = train.sum(1), (~train).sum(1)
+        first = [torch.zeros_like(p) for p in params]
+        second = [torch.zeros_like(p) for p in params]
+        steps = np.arange(1, protocol.steps + 1)
+        step_size = torch.tensor(-protocol.lr / (1 - BETA1**steps), dtype=torch.float32, **to)
+        root_correction = torch.tensor(np.sqrt(1 - BETA2**steps), dtype=torch.float32, **to)
+        curve = torch.empty(len(padded), protocol.steps, **to)
+        t = torch.zeros(1, dtype=torch.int64, **to)
+
+        def step() -> None:
+            logits = _forward(x, params)
+            losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").reshape(y.shape)
+            zero = losses.new_zeros(())
+            with torch.no_grad():
+                curve.index_copy_(1, t, (torch.where(train, zero, losses).sum(1) / n_val)[:, None])
+            grads = torch.autograd.grad((torch.where(train, losses, zero).sum(1) / n_train).sum(), params)
+            with torch.no_grad():
+                torch._foreach_lerp_(first, grads, 1 - BETA1)
+                torch._foreach_mul_(second, BETA2)
+                torch._foreach_addcmul_(second, grads, grads, 1 - BETA2)
+                denominators = torch._foreach_sqrt(second)
+                torch._foreach_div_(denominators, root_correction[t].squeeze(0))
+                torch._foreach_add_(denominators, EPS)
+                torch._foreach_reciprocal_(denominators)
+                torch._foreach_mul_(denominators, first)
+                torch._foreach_mul_(denominators, step_size[t].squeeze(0))
+                torch._foreach_add_(params, denominators)
+                t.add_(1)
+
+        run_step = step if self.device == "cpu" else _captured(step, [*params, *first, *second, t])
+        for _ in range(protocol.steps):
+            run_step()
+        result: NDArray[np.float32] = curve[: len(part)].cpu().numpy()
+        return result
+
+
+def _forward(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
+    """(B, N, 2) logits of B networks on (N, 3, 32, 32) images."""
+    w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = params
+    count, n = len(w1), len(x)
+    h = F.relu(F.max_pool2d(F.conv2d(x, w1.flatten(0, 1), b1.flatten()), 2))
+    if x.is_cuda:
+        h = F.conv2d(h, w2.flatten(0, 1), b2.flatten(), groups=count)
+    else:  # oneDNN's grouped convolution of 6 channels is slower than one call for each network
+        h = torch.cat([F.conv2d(*args) for args in zip(h.split(6, dim=1), w2, b2, strict=True)], dim=1)
+    h = F.relu(F.max_pool2d(h, 2)).reshape(n, count, 400).transpose(0, 1)
+    h = F.relu(torch.baddbmm(b3[:, None], h, w3.transpose(1, 2)))
+    h = F.relu(torch.baddbmm(b4[:, None], h, w4.transpose(1, 2)))
+    return torch.baddbmm(b5[:, None], h, w5.transpose(1, 2))
+
+
+def _captured(step: Callable[[], None], state: list[torch.Tensor]) -> Callable[[], None]:
+    """The step as one CUDA graph. Warming up runs it for real, so the state is put back before capture."""
+    before = [s.detach().clone() for s in state]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.no_grad():
+        for s, value in zip(state, before, strict=True):
+            s.copy_(value)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+@contextlib.contextmanager
+def _full_float32() -> Iterator[None]:
+    """float32 without TF32, and deterministic kernels, for a block; torch's settings are put back."""
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):  # type: ignore[no-untyped-call]
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul
