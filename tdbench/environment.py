@@ -1,0 +1,52 @@
+"""What the results were computed with: versions and hardware, for leaderboard rows and `tdbench doctor`."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+PACKAGES = ("tdbench", "torch", "torchvision", "nevergrad", "optuna", "cma", "numpy", "scikit-learn", "pluggy")
+
+
+@functools.cache
+def version(package: str) -> str:
+    """The installed version of a distribution, or '' where there is none."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def versions() -> str:
+    """``python=3.11.7 tdbench=0.1.0 ...``: one cell."""
+    pairs = [("python", platform.python_version()), *((package, version(package)) for package in PACKAGES)]
+    return " ".join(f"{name}={value}" for name, value in pairs if value)
+
+
+@functools.cache
+def hardware(device: str) -> str:
+    """The processor with its cores, or the GPU."""
+    if device == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name())
+    return f"{_processor()} ({available_cores()} cores)"
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,119 @@
+"""What a run is: the settings that decide its result, and the ones that only say how to get there."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tdbench.errors import UserError
+from tdbench.space import NOISE_MODES, TaskSpace, check_seed
+
+DEFAULT_OUT = "tdbench-results"
+RECOMMEND_RULES = ("searcher", "best")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that decides the result of one run; defaults are SPEC's.
+
+    Attributes:
+        searcher: name, or ``family:VARIANT``.
+        data, classes, n, ratio, space_seed, split, steps, lr: the space, see `TaskSpace`.
+        seed: the run seed, of the searcher and of its fresh replicates.
+        budget: evaluations; at least one batch.
+        batch: vectors asked at a time.
+        replicates: trainings per evaluation (k).
+        noise: ``fresh`` or ``frozen``.
+        confirm: fresh replicates that score the recommendation.
+        recommend: ``searcher`` takes the searcher's own recommendation where it makes one, else the best told;
+            ``best`` always takes the best told.
+        engine, device: as asked for; what ``auto`` became is recorded with the run.
+    """
+
+    searcher: str = "twopointsde"
+    data: str = "digits"
+    classes: tuple[str, ...] | None = None
+    n: int = 50
+    ratio: int = 4
+    space_seed: int = 0
+    seed: int = 0
+    budget: int = 4000
+    batch: int = 32
+    replicates: int = 1
+    noise: str = "fresh"
+    split: str = "stratified"
+    confirm: int = 32
+    steps: int = 100
+    lr: float = 1e-3
+    recommend: str = "searcher"
+    engine: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "budget", "replicates"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.confirm < 2:
+            raise UserError(f"confirm must be at least 2 replicates (it has a standard error), got {self.confirm}")
+        if self.budget < self.batch:
+            raise UserError(f"budget must hold at least one batch of {self.batch}, got {self.budget}; lower --batch")
+        if self.noise not in NOISE_MODES:
+            raise UserError(f"noise must be one of {', '.join(NOISE_MODES)}, got {self.noise!r}")
+        if self.recommend not in RECOMMEND_RULES:
+            raise UserError(f"recommend must be one of {', '.join(RECOMMEND_RULES)}, got {self.recommend!r}")
+        check_seed("seed", self.seed)
+        check_seed("space-seed", self.space_seed)
+
+    def key(self, space: TaskSpace) -> str:
+        """12 hex digits that are equal for runs with the same arguments on the same images."""
+        settings = dataclasses.asdict(self)
+        settings["data"] = space.source  # where the file lies does not matter, and the identity covers the pixels
+        text = json.dumps({**settings, "space": space.identity}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to get there: none of it changes a result.
+
+    Attributes:
+        out: folder for the log, the leaderboards and the pictures.
+        resume: go on with interrupted runs.
+        again: run finished ones anew, as further attempts.
+        data_dir, download: see `tdbench.sources.load_source`.
+        plugins: ``.py`` files or module names to load besides the installed plugins.
+        ask_timeout: seconds a ready searcher may take to answer one request.
+        start_timeout: seconds a searcher may take to start.
+        memory_limit: MiB of memory of its own that a searcher's process may take.
+        threads: CPU threads of the engine; one per core by default.
+        workers: most searchers alive at a time.
+        progress: show a live progress bar.
+    """
+
+    out: str | os.PathLike[str] = DEFAULT_OUT
+    resume: bool = False
+    again: bool = False
+    data_dir: str | None = None
+    download: bool = False
+    plugins: tuple[str, ...] = ()
+    ask_timeout: float = 600.0
+    start_timeout: float = 120.0
+    memory_limit: int = 4096
+    threads: int | None = None
+    workers: int = 64
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("ask_timeout", "start_timeout", "memory_limit", "workers"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name.replace('_', '-')} must be above 0, got {getattr(self, name)}")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads must be at least 1, got {self.threads}")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out)

@@ -1,0 +1,277 @@
+"""The evaluation log: one SQLite file per output folder. An evaluation is committed before its searcher is told.
+
+A run is resumed by replay: a fresh searcher is asked again, what it asks is compared with the digests kept here,
+and it is told the recorded losses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.errors import UserError
+from tdbench.space import TaskSpace
+
+VERSION = 1
+FILE_NAME = "log.sqlite"
+
+# status: running, ok, crash, timeout, invalid. Label vectors are packed bits; taskness arrays are float64 bytes.
+SCHEMA = """
+CREATE TABLE meta (version INTEGER NOT NULL);
+CREATE TABLE space (
+    identity TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, settings TEXT NOT NULL,
+    seed INTEGER NOT NULL, classes TEXT NOT NULL, class_of BLOB NOT NULL, pixels BLOB NOT NULL);
+CREATE TABLE run (
+    id TEXT PRIMARY KEY, key TEXT NOT NULL, attempt INTEGER NOT NULL, space TEXT NOT NULL REFERENCES space(identity),
+    settings TEXT NOT NULL, searcher_version TEXT NOT NULL, engine TEXT NOT NULL, device TEXT NOT NULL,
+    engine_detail TEXT NOT NULL, status TEXT NOT NULL, error TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0,
+    started REAL NOT NULL, row TEXT, UNIQUE (key, attempt));
+CREATE TABLE ask (
+    run TEXT NOT NULL REFERENCES run(id), first INTEGER NOT NULL, n INTEGER NOT NULL, digest BLOB NOT NULL,
+    PRIMARY KEY (run, first)) WITHOUT ROWID;
+CREATE TABLE evaluation (
+    run TEXT NOT NULL REFERENCES run(id), evaluation INTEGER NOT NULL, labels BLOB NOT NULL, taskness REAL NOT NULL,
+    PRIMARY KEY (run, evaluation)) WITHOUT ROWID;
+CREATE TABLE confirmation (
+    space TEXT NOT NULL REFERENCES space(identity), engine TEXT NOT NULL, labels BLOB NOT NULL,
+    replicates INTEGER NOT NULL, taskness BLOB NOT NULL,
+    PRIMARY KEY (space, engine, labels, replicates)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as the log has it; `row` is its leaderboard row once it has ended."""
+
+    id: str
+    key: str
+    attempt: int
+    space: str
+    settings: dict[str, Any]
+    searcher_version: str
+    engine: str
+    device: str
+    engine_detail: str
+    status: str
+    error: str
+    seconds: float
+    started: float
+    row: dict[str, Any] | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status != "running"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One recorded ask: where it begins, a digest of its scores, and what came of it."""
+
+    first: int
+    digest: bytes
+    labels: NDArray[np.uint8]  # (n, N)
+    taskness: NDArray[np.float64]  # (n,)
+
+
+def digest(scores: NDArray[np.float64]) -> bytes:
+    """16 bytes that tell one ask from another."""
+    return hashlib.sha256(np.ascontiguousarray(scores, dtype=np.float64).tobytes()).digest()[:16]
+
+
+class Store:
+    """The log of an output folder, opened or made."""
+
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        """Raises UserError where there is no log (and `create` is off), or one that this version cannot read."""
+        self.path = folder / FILE_NAME
+        if not create and not self.path.is_file():
+            raise UserError(f"there is no {FILE_NAME} in {folder}; give the --out folder of a run")
+        with _readable_errors(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._db.execute("PRAGMA busy_timeout=60000")
+            self._prepare(create)
+
+    def _prepare(self, create: bool) -> None:
+        with self._transaction():
+            made = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+            if made is None and create:
+                for statement in SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute("INSERT INTO meta VALUES (?)", (VERSION,))
+            version = self._db.execute("SELECT version FROM meta").fetchone()[0]
+        if version != VERSION:
+            raise UserError(
+                f"{self.path} was written by another version of tdbench (log version {version}, this one reads "
+                f"{VERSION}); use that version, or another --out"
+            )
+        self._db.execute("PRAGMA journal_mode=WAL")  # readers and other runs are not held up by a commit
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _readable_errors(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def add_space(self, space: TaskSpace) -> None:
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO space VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    space.identity,
+                    space.name,
+                    space.source,
+                    json.dumps(space.settings),
+                    space.seed,
+                    json.dumps(space.classes),
+                    space.class_of.astype(np.uint8).tobytes(),
+                    space.pixels.tobytes(),
+                ),
+            )
+
+    def pixels(self, identity: str) -> NDArray[np.uint8]:
+        """(N, 32, 32, 3) of a recorded space."""
+        blob = self._db.execute("SELECT pixels FROM space WHERE identity = ?", (identity,)).fetchone()[0]
+        return np.frombuffer(blob, dtype=np.uint8).reshape(-1, 32, 32, 3)
+
+    def classes(self, identity: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """Class names of a recorded space, and (N,) the class of each image."""
+        names, blob = self._db.execute("SELECT classes, class_of FROM space WHERE identity = ?", (identity,)).fetchone()
+        return tuple(json.loads(names)), np.frombuffer(blob, dtype=np.uint8).astype(np.int64)
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, in the order they were begun."""
+        return [_record(row) for row in self._db.execute("SELECT * FROM run ORDER BY started, id")]
+
+    def latest(self, key: str) -> RunRecord | None:
+        """The latest attempt at the run with that key."""
+        row = self._db.execute("SELECT * FROM run WHERE key = ? ORDER BY attempt DESC LIMIT 1", (key,)).fetchone()
+        return None if row is None else _record(row)
+
+    def begin(
+        self, key: str, attempt: int, space: str, settings: dict[str, Any], version: str, engine: tuple[str, str, str]
+    ) -> RunRecord:
+        """Record a new run; `engine` is its name, device and detail."""
+        run_id = f"{key}-{attempt}"
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', '', 0, ?, NULL)",
+                (run_id, key, attempt, space, json.dumps(settings), version, *engine, time.time()),
+            )
+        record = self.latest(key)
+        assert record is not None  # just written
+        return record
+
+    def asked(self, run: str, n_images: int) -> list[Asked]:
+        """The committed asks of a run, in order."""
+        rows = self._db.execute(
+            "SELECT labels, taskness FROM evaluation WHERE run = ? ORDER BY evaluation", (run,)
+        ).fetchall()
+        labels, values = unpack_labels([row[0] for row in rows], n_images), np.array([row[1] for row in rows])
+        asks = self._db.execute("SELECT first, n, digest FROM ask WHERE run = ? ORDER BY first", (run,)).fetchall()
+        return [Asked(first, d, labels[first : first + n], values[first : first + n]) for first, n, d in asks]
+
+    def evaluations(self, run: str, n_images: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """(n, N) label vectors and (n,) told taskness of a run so far."""
+        asked = self.asked(run, n_images)
+        labels = [np.zeros((0, n_images), dtype=np.uint8), *(a.labels for a in asked)]
+        return np.concatenate(labels), np.concatenate([np.zeros(0), *(a.taskness for a in asked)])
+
+    def evaluated(self, run: str) -> int:
+        """How many evaluations of a run are committed."""
+        return int(self._db.execute("SELECT COUNT(*) FROM evaluation WHERE run = ?", (run,)).fetchone()[0])
+
+    def append(self, asked: list[tuple[str, Asked]], seconds: dict[str, float]) -> None:
+        """Commit evaluated asks of any number of runs, and the seconds each has taken so far, all or nothing."""
+        with self._transaction():
+            for run, ask in asked:
+                self._db.execute("INSERT INTO ask VALUES (?, ?, ?, ?)", (run, ask.first, len(ask.labels), ask.digest))
+                self._db.executemany(
+                    "INSERT INTO evaluation VALUES (?, ?, ?, ?)",
+                    [
+                        (run, ask.first + i, blob, float(value))
+                        for i, (blob, value) in enumerate(zip(pack_labels(ask.labels), ask.taskness, strict=True))
+                    ],
+                )
+            self._db.executemany("UPDATE run SET seconds = ? WHERE id = ?", [(s, run) for run, s in seconds.items()])
+
+    def finish(self, run: str, status: str, error: str, seconds: float, row: dict[str, Any]) -> None:
+        with self._transaction():
+            self._db.execute(
+                "UPDATE run SET status = ?, error = ?, seconds = ?, row = ? WHERE id = ?",
+                (status, error, seconds, json.dumps(row), run),
+            )
+
+    def confirmed(self, space: str, engine: str, labels: NDArray[np.uint8], replicates: int) -> NDArray[np.float64] | None:
+        """(replicates,) taskness of an (N,) label vector on the space's confirmation, where it is known."""
+        row = self._db.execute(
+            "SELECT taskness FROM confirmation WHERE space = ? AND engine = ? AND labels = ? AND replicates = ?",
+            (space, engine, pack_labels(labels[None])[0], replicates),
+        ).fetchone()
+        return None if row is None else np.frombuffer(row[0], dtype=np.float64)
+
+    def add_confirmations(
+        self, space: str, engine: str, labels: NDArray[np.uint8], values: NDArray[np.float64]
+    ) -> None:
+        """Keep (n, replicates) confirmed taskness of (n, N) label vectors."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO confirmation VALUES (?, ?, ?, ?, ?)",
+                [
+                    (space, engine, blob, values.shape[1], np.ascontiguousarray(v, dtype=np.float64).tobytes())
+                    for blob, v in zip(pack_labels(labels), values, strict=True)
+                ],
+            )
+
+
+def pack_labels(labels: NDArray[np.uint8]) -> list[bytes]:
+    """One packed blob per row of (n, N) label vectors."""
+    return [row.tobytes() for row in np.packbits(labels, axis=1)]
+
+
+def unpack_labels(blobs: list[bytes], n_images: int) -> NDArray[np.uint8]:
+    """(n, N) label vectors from their blobs."""
+    packed = np.frombuffer(b"".join(blobs), dtype=np.uint8).reshape(len(blobs), -(-n_images // 8))
+    return np.unpackbits(packed, axis=1, count=n_images)
+
+
+def _record(row: tuple[Any, ...]) -> RunRecord:
+    values = list(row)
+    values[4] = json.loads(values[4])
+    values[13] = None if values[13] is None else json.loads(values[13])
+    return RunRecord(*values)
+
+
+@contextmanager
+def _readable_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:  # OperationalError (disk full, read-only, locked) among them
+        raise UserError(f"the evaluation log {path} cannot be used: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be written: {error.strerror or error}") from error
