@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.rng import random_labelings
+
+RANDOM_TASKS = 8
 Pixels = NDArray[np.float64]  # (N, 32, 32, 3) in 0..255
 
 
@@ -36,6 +39,22 @@ def pixel_tasks(pixels: NDArray[np.uint8], n_positives: int) -> tuple[ReferenceT
         labels[np.argsort(-values, kind="stable")[:n_positives]] = 1
         tasks.append(ReferenceTask(name, "pixel", labels))
     return tuple(tasks)
+
+
+def random_tasks(n_images: int, n_positives: int) -> tuple[ReferenceTask, ...]:
+    """Random labelings, the same for every space of that size: what confirmation gives to noise."""
+    labelings = random_labelings(RANDOM_TASKS, n_images, n_positives, seed=0, lane=1)
+    return tuple(ReferenceTask(f"random {i}", "random", labels) for i, labels in enumerate(labelings))
+
+
+def all_tasks(pixels: NDArray[np.uint8], class_of: NDArray[np.int64], classes: Sequence[str]) -> list[ReferenceTask]:
+    """Class tasks, pixel-statistic labelings and random labelings of an image set."""
+    n_positives = len(class_of) // len(classes)
+    return [
+        *class_tasks(class_of, classes),
+        *pixel_tasks(pixels, n_positives),
+        *random_tasks(len(class_of), n_positives),
+    ]
 
 
 def _brightness(p: Pixels) -> Pixels:

@@ -1,0 +1,79 @@
+"""The command line: parse, call, print. Each command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from tdbench.errors import UserError
+
+# command -> module of tdbench.cli that defines it under that name (with _ for -)
+COMMANDS = {
+    "run": "run",
+    "bench": "run",
+    "status": "run",
+    "leaderboard": "results",
+    "compare": "results",
+    "export": "results",
+    "report": "report",
+    "searchers": "searchers",
+    "check": "searchers",
+    "new-searcher": "searchers",
+    "doctor": "machine",
+    "perf": "machine",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module when the command is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tdbench.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        from tdbench.errors import nearest
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"unknown command {args[0]!r}{nearest(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tdbench")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def tdbench(debug: bool) -> None:
+    """A benchmark of black-box optimizers on task discovery: labelings on which a small network generalizes."""
+
+
+def main(args: list[str] | None = None) -> Any:
+    """The entry point: an error meant for people is one line and exit status 2, Ctrl-C is 130."""
+    arguments = sys.argv[1:] if args is None else args
+    try:
+        return tdbench.main(arguments, standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        _complain(error.format_message())
+        sys.exit(error.exit_code)
+    except UserError as error:
+        if "--debug" in arguments:
+            raise
+        _complain(str(error))
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        _complain("stopped")
+        sys.exit(130)
+
+
+def _complain(message: str) -> None:
+    click.echo("error: " + " ".join(message.split()), err=True)
