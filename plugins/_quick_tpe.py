@@ -31,16 +31,16 @@ for (_owner, _name), _parameters in _REPLACED.items():
 _HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 
 
-class _QuickParzenEstimator(_ParzenEstimator):  # type: ignore[misc]
+class _QuickParzenEstimator(_ParzenEstimator):
     def log_pdf(self, samples_dict: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         """(n,) log densities of the mixture of products of truncated normals.
 
         sum_d ((x_d - m_kd) / s_kd)^2 is expanded to three matrix products, instead of an array (n, kernels, dim).
         """
         mixture = self._mixture_distribution
-        kernels = mixture.distributions
-        if not all(type(kernel) is _BatchedTruncNormDistributions for kernel in kernels):
-            return super().log_pdf(samples_dict)  # type: ignore[no-any-return]
+        kernels = [kernel for kernel in mixture.distributions if isinstance(kernel, _BatchedTruncNormDistributions)]
+        if len(kernels) < len(mixture.distributions):
+            return super().log_pdf(samples_dict)
         x = self._transform(samples_dict)
         mu, sigma = np.array([k.mu for k in kernels]), np.array([k.sigma for k in kernels])  # (dim, kernels)
         low, high = np.array([k.low for k in kernels])[:, None], np.array([k.high for k in kernels])[:, None]
@@ -54,7 +54,7 @@ class _QuickParzenEstimator(_ParzenEstimator):  # type: ignore[misc]
         return density
 
 
-class QuickTPESampler(TPESampler):  # type: ignore[misc]
+class QuickTPESampler(TPESampler):
     """TPESampler for a study in which every trial has all parameters, fed with `history` by whoever asks it.
 
     Attributes:

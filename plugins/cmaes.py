@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tdbench_plugins._library import finite, quiet
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
-from tdbench_plugins._library import finite, quiet
 
 SIGMA0 = 0.3
 
@@ -79,7 +79,7 @@ class CMAES:
 
     def _start(self, mean: NDArray[np.float64]) -> Any:
         with quiet():
-            import cma
+            import cma  # type: ignore[import-untyped]
 
             options = {
                 "bounds": [0.0, 1.0],

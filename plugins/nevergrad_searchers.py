@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tdbench_plugins._library import BorrowedRandomState, finite, quiet
 
 from tdbench import Problem, Searcher, UserError, hookimpl
 from tdbench.hookspecs import RegisterSearcher
-from tdbench_plugins._library import BorrowedRandomState, finite, quiet
 
 
 class NevergradSearcher:
@@ -75,7 +75,7 @@ def _in_box(values: Any) -> NDArray[np.float64]:
 
 def _import(random_state: BorrowedRandomState) -> Any:
     with quiet(), random_state:
-        import nevergrad
+        import nevergrad  # type: ignore[import-untyped]
 
         return nevergrad
 
@@ -85,7 +85,7 @@ def _optimizer(problem: Problem, name: str) -> tuple[Any, BorrowedRandomState]:
     ng = _import(BorrowedRandomState(0))
     optimizer_class = ng.optimizers.registry[name]
     if getattr(optimizer_class, "no_parallelization", False) and problem.batch_size > 1:
-        raise UserError(f"Nevergrad's {name} works one evaluation at a time: use batch size 1, not {problem.batch_size}")
+        raise UserError(f"Nevergrad's {name} evaluates one at a time: use batch size 1, not {problem.batch_size}")
     with quiet(), random_state:
         parametrization = ng.p.Array(shape=(problem.dim,), lower=0.0, upper=1.0)
         parametrization.random_state = np.random.RandomState(problem.seed)

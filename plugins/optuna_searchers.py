@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tdbench_plugins._library import BorrowedRandomState, finite, quiet
 
 from tdbench import Problem, Searcher, UserError, hookimpl
 from tdbench.hookspecs import RegisterSearcher
-from tdbench_plugins._library import BorrowedRandomState, finite, quiet
 
 LOGGER = "optuna"
 _LEFT_OUT = {"BruteForceSampler"}  # needs parameters with finitely many values
@@ -42,7 +42,7 @@ class OptunaSearcher:
 
             self._study = optuna.create_study(sampler=sampler)
             width = len(str(problem.dim - 1))  # samplers sort parameters by name: names sort as their numbers do
-            self._space = {
+            self._space: dict[str, Any] = {
                 f"x{i:0{width}}": optuna.distributions.FloatDistribution(0.0, 1.0) for i in range(problem.dim)
             }
         self._history: list[NDArray[np.float64]] | None = getattr(sampler, "history", None)
@@ -51,7 +51,8 @@ class OptunaSearcher:
 
     def ask(self, n: int) -> NDArray[np.float64]:
         """(n, dim) vectors in [0, 1]."""
-        self._asked, vectors = [], []
+        self._asked = []
+        vectors: list[NDArray[np.float64]] = []
         with quiet(LOGGER), self._random_state:
             for _ in range(n):
                 trial = self._study.ask(self._space)
@@ -61,7 +62,7 @@ class OptunaSearcher:
                     self._history.append(vector)
                 self._asked.append(trial)
                 vectors.append(vector)
-        return np.clip(np.array(vectors), 0.0, 1.0)
+        return np.array(vectors)
 
     def tell(self, scores: NDArray[np.float64], loss: NDArray[np.float64]) -> None:
         """(n,) losses of the (n, dim) vectors just asked, in the same order."""
@@ -75,7 +76,7 @@ def _tpe_sampler(seed: int) -> Any:
     with quiet(LOGGER):
         from optuna.samplers import TPESampler
 
-        settings = {"seed": seed, "multivariate": True, "constant_liar": True}
+        settings: dict[str, Any] = {"seed": seed, "multivariate": True, "constant_liar": True}
         try:
             from tdbench_plugins._quick_tpe import QuickTPESampler
         except ImportError:
