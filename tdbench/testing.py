@@ -164,25 +164,37 @@ def recommendation_is_well_formed(subject: Subject) -> None:
 
 
 def better_than_random(subject: Subject) -> None:
-    """On a cheap noisy objective its recommendation beats random search's (a baseline's is no worse).
+    """On a cheap noisy objective it finds more than random search (a baseline: not less).
 
-    The loss is 1 - (share of a hidden labeling's positives that are found) + Gaussian noise; the score is that
-    share for the recommended labeling, without noise, averaged over the seeds. The margins are two standard errors
-    of random search's own average, three for a baseline.
+    The loss is 1 - (share of a hidden labeling's positives that are found) + Gaussian noise. Measured without noise
+    and averaged over the seeds: that share in the recommended labeling, against many runs of random search, and in
+    the last quarter of the labelings asked, against its expectation under random labelings, P/N. A searcher passes
+    with either clearly above (by two and by five of random search's standard errors); a baseline passes with the
+    first not clearly below (by three).
     """
     problem = replace(SMALL, dim=30, n_images=30, n_positives=6, batch_size=10, budget=300)
     seeds = range(6)
-    found = float(np.mean([_share_found(subject, replace(problem, seed=seed)) for seed in seeds]))
+    found = np.array([_shares_found(subject, replace(problem, seed=seed)) for seed in seeds])
     random_search = Subject("random", _Uniform)
-    by_random = np.array([_share_found(random_search, replace(problem, seed=seed)) for seed in range(1000, 1150)])
-    error = float(by_random.std() / np.sqrt(len(seeds)))
-    bar = float(by_random.mean()) + (-3 if subject.baseline else 2) * error
-    expect(
-        found > bar,
-        f"after {problem.budget} evaluations its recommendation held {found:.2f} of a hidden labeling (mean over "
-        f"{len(seeds)} seeds); random search's holds {by_random.mean():.2f}, and more than {bar:.2f} was expected "
-        + ("of a baseline" if subject.baseline else "(if it is not meant to learn, register it with baseline=True)"),
+    by_random = np.array([_shares_found(random_search, replace(problem, seed=seed)) for seed in range(1000, 1150)])
+    recommended, late = found.mean(axis=0)
+    expected, expected_late = by_random[:, 0].mean(), problem.n_positives / problem.n_images
+    error, error_late = by_random.std(axis=0) / np.sqrt(len(seeds))
+    what = (
+        f"after {problem.budget} evaluations its recommendation held {recommended:.2f} of a hidden labeling (random "
+        f"search's: {expected:.2f}) and its last asks {late:.2f} (random labelings: {expected_late:.2f}), means over "
+        f"{len(seeds)} seeds; "
     )
+    if subject.baseline:
+        bar = expected - 3 * error
+        expect(recommended > bar, f"{what}a recommendation above {bar:.2f} was expected of a baseline")
+    else:
+        bar, bar_late = expected + 2 * error, expected_late + 5 * error_late
+        expect(
+            recommended > bar or late > bar_late,
+            f"{what}more than {bar:.2f} or {bar_late:.2f} was expected (if it is not meant to learn, register it with "
+            "baseline=True)",
+        )
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (
@@ -420,22 +432,25 @@ def _global_random_state_of_another_process() -> Iterator[None]:
         np.random.set_state(theirs_numpy)  # noqa: NPY002
 
 
-def _share_found(subject: Subject, problem: Problem) -> float:
+def _shares_found(subject: Subject, problem: Problem) -> tuple[float, float]:
     rng = np.random.default_rng([problem.seed, 777])
     hidden = np.zeros(problem.dim)
     hidden[rng.permutation(problem.dim)[: problem.n_positives]] = 1 / problem.n_positives
     searcher = subject.make(problem)
     best, best_loss = np.zeros(problem.dim), np.inf
+    shares: list[float] = []
     for n in _whole_batches(problem):
         scores = np.array(searcher.ask(n), dtype=np.float64)
         check_scores(scores, (n, problem.dim), f"ask({n})")
-        loss = 1 - _positives(scores, problem) @ hidden + 0.1 * rng.standard_normal(n)
+        found = _positives(scores, problem) @ hidden
+        shares += found.tolist()
+        loss = 1 - found + 0.1 * rng.standard_normal(n)
         if loss.min() < best_loss:
             best, best_loss = scores[loss.argmin()].copy(), loss.min()
         searcher.tell(scores, loss)
     recommend = getattr(searcher, "recommend", None)
     chosen = best if recommend is None else np.asarray(recommend(), dtype=np.float64)
-    return float(_positives(chosen[None], problem)[0] @ hidden)
+    return float(_positives(chosen[None], problem)[0] @ hidden), float(np.mean(shares[-problem.budget // 4 :]))
 
 
 def _positives(scores: Array, problem: Problem) -> Array:

@@ -1,0 +1,5 @@
+from tdbench.testing import SearcherContract
+
+
+class TestMine(SearcherContract):
+    name = "mine"

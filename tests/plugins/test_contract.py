@@ -1,0 +1,42 @@
+"""Every first-party searcher holds the contract that third-party ones are asked to hold."""
+
+from __future__ import annotations
+
+from tdbench.testing import SearcherContract
+
+
+class TestRandom(SearcherContract):
+    name = "random"
+
+
+class TestTwoPointsDE(SearcherContract):
+    name = "twopointsde"
+
+
+class TestCMAES(SearcherContract):
+    name = "cmaes"
+
+
+class TestTPE(SearcherContract):
+    name = "tpe"
+
+
+class TestClusteredRandom(SearcherContract):
+    name = "clustered-random"
+
+
+class TestNevergradVariant(SearcherContract):
+    name = "nevergrad:DiscreteOnePlusOne"
+
+
+class TestNevergradVariantThatDrawsFromTheGlobalGenerator(SearcherContract):
+    name = "nevergrad:VoronoiDE"
+
+
+class TestNevergradVariantWithARecommendationOfItsOwn(SearcherContract):
+    name = "nevergrad:TBPSA"
+    baseline = True
+
+
+class TestOptunaVariant(SearcherContract):
+    name = "optuna:NSGAIISampler"
