@@ -1,27 +1,30 @@
-// The native CPU kernel: many 61,326-parameter networks trained side by side, one per SIMD lane.
+// The native CPU kernel: trains many networks of SPEC section 3, one per thread, each vectorized inside.
 //
-// Two ways to run the same arithmetic:
-//   group - the L lanes of a vector are L trainings that share their images. A pixel is one broadcast, every
-//           weight, activation and gradient is a vector of L models, so each layer is dense register-blocked FMA
-//           work, whatever its shape. One thread trains one group.
-//   solo  - the lanes are L images of one training (weights are broadcast); a team of threads shares the images.
-//           Used where there are too few trainings to fill the lanes or the cores.
+// Every layer is laid out for the dimension that fills the lanes of a vector and lets the rest be skipped:
+//   forward     conv1: lanes are pooling windows (all images in a row); conv2 and dense layers: output channels.
+//   backward    lanes are the taps of a kernel row. Of a 2x2 pooling window only the maximum passes a gradient on, so
+//               one row of taps per window and channel does the work of four; validation images are not visited at all.
+// This beats one network per lane (shared images, dense arithmetic everywhere): there each lane has its maximum
+// elsewhere and other validation images, so nothing can be skipped, and 16 networks outgrow the caches.
 //
-// Batch-invariance: every scalar of a training goes through the same sequence of rounded operations in both ways
-// and for any team size. Sums over images are always taken image by image, in order; a team splits sums over
-// images by the weight they belong to, never by image. The compiler must not contract or reorder
-// (-ffp-contract=off, no fast-math): `fma` below is the only fused operation.
+// Batch-invariance holds by construction: a training never meets another one. Where there are more threads than
+// trainings a team of threads shares one; it splits work by image or by weight, never a sum, so bits stay the same.
+// The compiler must not contract or reorder (-ffp-contract=off, no fast-math): `fma` below is the only fused operation.
 //
 // The file is compiled once per instruction set; lanes per vector and register blocking follow from it.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -66,11 +69,9 @@ INLINE V splat(float x) {
 }
 INLINE I splat_int(int32_t x) { return I{} + x; }
 
-// A weight or a pixel is either one number for all lanes or one number for each.
-INLINE V load(const float& x) { return splat(x); }
-INLINE V load(const V& x) { return x; }
-INLINE V load_unaligned(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
-INLINE void store_unaligned(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
+INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
+INLINE void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
+INLINE void store(uint8_t* p, Bytes b) { std::memcpy(p, &b, sizeof b); }
 
 INLINE V fma(V a, V b, V c) {
 #if defined(__AVX512F__)
@@ -96,27 +97,6 @@ INLINE V square_root(V a) {
 #else
     for (int l = 0; l < L; l++) a[l] = std::sqrt(a[l]);
     return a;
-#endif
-}
-
-// Per lane one of four consecutive floats. `selector` turns an index 0..3 into what `select` wants.
-INLINE I selector(I index) {
-#if defined(__aarch64__)
-    return index * 0x04040404 + 0x03020100;  // four byte indices for the table lookup
-#else
-    return index;
-#endif
-}
-INLINE V select(const float* quad, I which) {
-#if defined(__AVX512F__)
-    return (V)_mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_load_ps(quad)), (__m512i)which);
-#elif defined(__AVX2__)
-    return (V)_mm256_permutevar_ps(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(quad)), (__m256i)which);
-#elif defined(__aarch64__)
-    return (V)vqtbl1q_u8((uint8x16_t)vld1q_f32(quad), (uint8x16_t)which);
-#else
-    const I right = (which & 1) != 0, lower = (which & 2) != 0;
-    return lower ? (right ? splat(quad[3]) : splat(quad[2])) : (right ? splat(quad[1]) : splat(quad[0]));
 #endif
 }
 
@@ -168,25 +148,39 @@ INLINE V log_one_plus(V x) {
 
 // 3x32x32 -> conv 5x5 (6) -> pool -> 14x14x6 -> conv 5x5 (16) -> pool -> 5x5x16 -> 120 -> 84 -> 2.
 // Activations are stored position by position, channels innermost. A `tap` is (ky, kx, channel), channel innermost.
-constexpr int kTaps1 = 75, kOut1 = 6, kWindows1 = 14 * 14, kActs1 = kWindows1 * kOut1;
-constexpr int kTaps2 = 150, kOut2 = 16, kWindows2 = 5 * 5, kActs2 = kWindows2 * kOut2;
-constexpr int kPixels = 32 * 32 * 3, kRow0 = 32 * 3, kRow1 = 14 * kOut1;
+constexpr int kPixels = 3 * 32 * 32;
+constexpr int kSide1 = 14, kWindows1 = 14 * 14, kOut1 = 6, kTaps1 = 75, kActs1 = kWindows1 * kOut1, kRow1 = 14 * kOut1;
+constexpr int kSide2 = 5, kWindows2 = 5 * 5, kOut2 = 16, kTaps2 = 150, kActs2 = kWindows2 * kOut2;
+constexpr int kFan1 = 16, kFan2 = 32;  // the 15 and 30 taps of a kernel row, padded to whole vectors
 
-// Weights, as elements of one array per training (solo) or group of trainings:
-//   conv1 [tap][o], bias[o]    conv2 [o / 4][tap][o % 4], bias[o]
-//   dense, J outputs in blocks of JB: [j / JB][i][j % JB], where i = I is the bias
+// A dense layer: rows of `row` >= outputs columns, in blocks of Vectors vectors: [column block][input][column in block].
+// Every input row ends with a constant 1, so the bias is the weight of one more input.
+template <int Inputs, int Outputs, int Row, int Vectors>
 struct Dense {
-    int offset, inputs, outputs, block;
-    constexpr int row() const { return (inputs + 1) * block; }
+    static constexpr int inputs = Inputs, outputs = Outputs, row = Row, vectors = Vectors;
+    static constexpr int block = Vectors * L, blocks = Row / block;
+    static_assert(Row % block == 0 && Row >= Outputs, "whole blocks");
+    static constexpr int at(int input, int output, int n_inputs) {
+        return (output / block * n_inputs + input) * block + output % block;
+    }
+    static constexpr int size = (Inputs + 1) * Row;
 };
-constexpr int kConv1 = 0, kConv2 = kConv1 + kTaps1 * kOut1 + kOut1;
-constexpr Dense kFc1{kConv2 + kTaps2 * kOut2 + kOut2, 400, 120, 4};
-constexpr Dense kFc2{kFc1.offset + 401 * 120, 120, 84, 4};
-constexpr Dense kFc3{kFc2.offset + 121 * 84, 84, 2, 2};
-constexpr int kParameters = kFc3.offset + 85 * 2;
-static_assert(kParameters == 61326, "the network of SPEC section 3");
+// The same weights with inputs and outputs exchanged carry the gradient back.
+using Fc1 = Dense<400, 120, 128, 4>;
+using Fc2 = Dense<120, 84, 96, 3>;
+using Fc3 = Dense<84, 2, 16, 1>;
+using Fc1Back = Dense<120, 400, 400, 5>;
+using Fc2Back = Dense<84, 120, 128, 4>;
+using Fc3Back = Dense<2, 84, 96, 3>;
+constexpr int kRow2 = 416;  // the 400 inputs of fc1, the constant 1, padding
 
-// Where PyTorch's flat parameter (tdbench/engine/network.py) lives in our array, and its bound 1/sqrt(fan_in).
+// Where a training's weights (and their moments) live: conv [o][ky][padded taps of a row], bias[16], then the dense layers.
+constexpr int kConv1 = 0, kBias1 = kConv1 + kOut1 * 5 * kFan1;
+constexpr int kConv2 = kBias1 + 16, kBias2 = kConv2 + kOut2 * 5 * kFan2;
+constexpr int kFc1 = kBias2 + 16, kFc2 = kFc1 + Fc1::size, kFc3 = kFc2 + Fc2::size, kWeights = kFc3 + Fc3::size;
+constexpr int kParameters = 61326;
+
+// For each of PyTorch's flat parameters (tdbench/engine/network.py): its place here, and its bound 1/sqrt(fan_in).
 struct Layout {
     std::vector<int> place;
     std::vector<float> bound;
@@ -194,16 +188,15 @@ struct Layout {
     Layout() {
         for (int o = 0; o < 6; o++)
             for (int c = 0; c < 3; c++)
-                for (int k = 0; k < 25; k++) add(kConv1 + (k * 3 + c) * 6 + o, 75);
-        for (int o = 0; o < 6; o++) add(kConv1 + 450 + o, 75);
+                for (int k = 0; k < 25; k++) add(kConv1 + (o * 5 + k / 5) * kFan1 + k % 5 * 3 + c, 75);
+        for (int o = 0; o < 6; o++) add(kBias1 + o, 75);
         for (int o = 0; o < 16; o++)
             for (int c = 0; c < 6; c++)
-                for (int k = 0; k < 25; k++) add(kConv2 + ((o / 4) * kTaps2 + k * 6 + c) * 4 + o % 4, 150);
-        for (int o = 0; o < 16; o++) add(kConv2 + 2400 + o, 150);
-        // PyTorch flattens channel by channel, we position by position.
-        dense(kFc1, [](int i) { return i % 25 * 16 + i / 25; });
-        dense(kFc2, [](int i) { return i; });
-        dense(kFc3, [](int i) { return i; });
+                for (int k = 0; k < 25; k++) add(kConv2 + (o * 5 + k / 5) * kFan2 + k % 5 * 6 + c, 150);
+        for (int o = 0; o < 16; o++) add(kBias2 + o, 150);
+        dense<Fc1>(kFc1, [](int i) { return i % 25 * 16 + i / 25; });  // PyTorch flattens channel by channel
+        dense<Fc2>(kFc2, [](int i) { return i; });
+        dense<Fc3>(kFc3, [](int i) { return i; });
     }
 
     static const Layout& get() {
@@ -216,44 +209,109 @@ private:
         place.push_back(where);
         bound.push_back(static_cast<float>(1.0 / std::sqrt(static_cast<double>(fan_in))));
     }
-    template <class Order>
-    void dense(const Dense& d, Order order) {
-        const auto at = [&](int i, int j) { return d.offset + j / d.block * d.row() + i * d.block + j % d.block; };
-        for (int j = 0; j < d.outputs; j++)
-            for (int i = 0; i < d.inputs; i++) add(at(order(i), j), d.inputs);
-        for (int j = 0; j < d.outputs; j++) add(at(d.inputs, j), d.inputs);
+    template <class D, class Order>
+    void dense(int offset, Order order) {
+        for (int j = 0; j < D::outputs; j++)
+            for (int i = 0; i < D::inputs; i++) add(offset + D::at(order(i), j, D::inputs + 1), D::inputs);
+        for (int j = 0; j < D::outputs; j++) add(offset + D::at(D::inputs, j, D::inputs + 1), D::inputs);
     }
 };
 
-// Philox4x32-10 (Salmon et al., SC 2011) for L keys at once, as tdbench/rng.py defines it, stream WEIGHTS = 1.
-// out(flat index, lane, value) receives weight i = word i % 4 of block i / 4, upper 24 bits mapped to [-1, 1) * bound.
+// Philox4x32-10 (Salmon et al., SC 2011) as tdbench/rng.py defines it, stream WEIGHTS = 1.
+// out(flat index, value): weight i is word i % 4 of block i / 4, upper 24 bits mapped to [-1, 1), times its bound.
 template <class Out>
-void draw_weights(const uint64_t* seeds, int count, Out out) {
+void draw_weights(uint64_t seed, Out out) {
     const Layout& layout = Layout::get();
     for (int block = 0; block * 4 < kParameters; block++) {
-        uint32_t c[4][L], k[2][L];
-        for (int l = 0; l < L; l++) {
-            const uint64_t seed = seeds[l < count ? l : 0];
-            c[0][l] = static_cast<uint32_t>(block), c[1][l] = 0, c[2][l] = 1, c[3][l] = 0;
-            k[0][l] = static_cast<uint32_t>(seed), k[1][l] = static_cast<uint32_t>(seed >> 32);
+        uint32_t c[4] = {static_cast<uint32_t>(block), 0, 1, 0};
+        uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+        for (int round = 0; round < 10; round++) {
+            const uint64_t p0 = uint64_t{0xD2511F53} * c[0], p1 = uint64_t{0xCD9E8D57} * c[2];
+            c[0] = static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k0;
+            c[2] = static_cast<uint32_t>(p0 >> 32) ^ c[3] ^ k1;
+            c[1] = static_cast<uint32_t>(p1), c[3] = static_cast<uint32_t>(p0);
+            k0 += 0x9E3779B9, k1 += 0xBB67AE85;
         }
-        for (int round = 0; round < 10; round++)
-            for (int l = 0; l < L; l++) {
-                const uint64_t p0 = uint64_t{0xD2511F53} * c[0][l], p1 = uint64_t{0xCD9E8D57} * c[2][l];
-                c[0][l] = static_cast<uint32_t>(p1 >> 32) ^ c[1][l] ^ k[0][l];
-                c[2][l] = static_cast<uint32_t>(p0 >> 32) ^ c[3][l] ^ k[1][l];
-                c[1][l] = static_cast<uint32_t>(p1), c[3][l] = static_cast<uint32_t>(p0);
-                k[0][l] += 0x9E3779B9, k[1][l] += 0xBB67AE85;
-            }
         for (int word = 0; word < 4 && block * 4 + word < kParameters; word++) {
             const int flat = block * 4 + word;
-            for (int l = 0; l < count; l++) {
-                const float unit = static_cast<float>(static_cast<int32_t>(c[word][l] >> 8)) * 0x1p-23f - 1.0f;
-                out(flat, l, unit * layout.bound[flat]);
-            }
+            const float unit = static_cast<float>(static_cast<int32_t>(c[word] >> 8)) * 0x1p-23f - 1.0f;
+            out(flat, unit * layout.bound[flat]);
         }
     }
 }
+
+// ----------------------------------------------------------------------------------------------------- memory
+
+// One block of memory in huge pages, handed out piece by piece.
+class Workspace {
+public:
+    explicit Workspace(size_t bytes) : size_(round(bytes, kPage)) {
+        memory_ = static_cast<char*>(::operator new(size_, std::align_val_t{kPage}));
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+        madvise(memory_, size_, MADV_HUGEPAGE);
+#endif
+    }
+    ~Workspace() { ::operator delete(memory_, std::align_val_t{kPage}); }
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+
+    void clear() { used_ = 0; }
+    template <class T>
+    T* take(size_t count) {
+        T* p = reinterpret_cast<T*>(memory_ + used_);
+        used_ += round(count * sizeof(T), 64) + 64;  // the odd line keeps arrays from aliasing in the caches
+        return p;
+    }
+    template <class T>
+    T* take_zeros(size_t count) {
+        T* p = take<T>(count);
+        std::memset(static_cast<void*>(p), 0, count * sizeof(T));
+        return p;
+    }
+
+private:
+    static constexpr size_t kPage = size_t{2} << 20;
+    static size_t round(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
+    size_t size_, used_ = 0;
+    char* memory_ = nullptr;
+};
+
+// -------------------------------------------------------------------------------------- images, made ready once
+
+constexpr int kPatch = 6 * 6 * 3;          // pixels under the four 5x5 kernels of a pooling window
+constexpr int kTapRows = 32 * 28 * kFan1;  // every run of 15 pixels that a kernel row can lie on
+
+// What all trainings of one image set share.
+//   patches   [windows of all images in a row, L at a time][6][6][channel][L]
+//   tap_rows  [image][y][x][padded taps], so that rows of taps are aligned whatever their position
+struct ImageSet {
+    static int vectors(int n) { return (n * kWindows1 + L - 1) / L; }
+    static size_t bytes(int n) {
+        return (static_cast<size_t>(vectors(n)) * kPatch * L + static_cast<size_t>(n) * kTapRows) * sizeof(float) + 4096;
+    }
+
+    ImageSet(const float* images, int n) : space(bytes(n)) {
+        patches = space.take_zeros<float>(static_cast<size_t>(vectors(n)) * kPatch * L);
+        tap_rows = space.take_zeros<float>(static_cast<size_t>(n) * kTapRows);
+        for (int i = 0; i < n; i++) {
+            const float* image = images + static_cast<size_t>(i) * kPixels;
+            for (int window = 0; window < kWindows1; window++) {
+                const int flat = i * kWindows1 + window;
+                float* to = patches + static_cast<size_t>(flat / L) * kPatch * L + flat % L;
+                const float* from = image + window / 14 * 64 + window % 14 * 2;
+                for (int s = 0; s < 36; s++)
+                    for (int c = 0; c < 3; c++) to[(s * 3 + c) * L] = from[c * 1024 + s / 6 * 32 + s % 6];
+            }
+            float* row = tap_rows + static_cast<size_t>(i) * kTapRows;
+            for (int y = 0; y < 32; y++)
+                for (int x = 0; x < 28; x++, row += kFan1)
+                    for (int t = 0; t < 15; t++) row[t] = image[t % 3 * 1024 + y * 32 + x + t / 3];
+        }
+    }
+
+    Workspace space;
+    float *patches, *tap_rows;
+};
 
 // ---------------------------------------------------------------------------------------------- forward layers
 
@@ -279,222 +337,130 @@ INLINE void pool_relu(const V& c0, const V& c1, const V& c2, const V& c3, V& out
     arg = __builtin_convertvector(index, Bytes);
 }
 
-// One image (or L images): 2x2 outputs of all channels are accumulated in registers, then pooled.
-// Channels of `block` go together; a wider block does more arithmetic per load but needs the registers.
-template <class X, class W>
-void conv1_forward(const X* x, const W* w, V* a, Bytes* arg) {
+// L windows at `patch`, all channels: the 4 outputs of a window are summed in registers, then pooled.
+// w[tap][o], bias[o]. Writes a1[window][o] and arg[o][window].
+INLINE void conv1_forward(const float* patch, const float* w, const float* bias, float* a1, uint8_t* arg, size_t arg_stride) {
     constexpr int block = kRegisters == 32 ? 6 : 3;
-    for (int wy = 0; wy < 14; wy++)
-        for (int wx = 0; wx < 14; wx++)
-            for (int ob = 0; ob < kOut1; ob += block) {
-                V c[4][block];
-                UNROLL for (int o = 0; o < block; o++) c[0][o] = c[1][o] = c[2][o] = c[3][o] = load(w[450 + ob + o]);
-                for (int ky = 0; ky < 5; ky++) {
-                    const X* top = x + (2 * wy + ky) * kRow0 + 2 * wx * 3;
-                    const X* bottom = top + kRow0;
-                    const W* wk = w + ky * 15 * kOut1 + ob;
-                    for (int t = 0; t < 15; t++) {
-                        const V x0 = load(top[t]), x1 = load(top[t + 3]), x2 = load(bottom[t]), x3 = load(bottom[t + 3]);
-                        UNROLL for (int o = 0; o < block; o++) {
-                            const V q = load(wk[t * kOut1 + o]);
-                            c[0][o] = fma(x0, q, c[0][o]);
-                            c[1][o] = fma(x1, q, c[1][o]);
-                            c[2][o] = fma(x2, q, c[2][o]);
-                            c[3][o] = fma(x3, q, c[3][o]);
-                        }
-                    }
+    V pooled[kOut1];
+    for (int ob = 0; ob < kOut1; ob += block) {
+        V c[4][block];
+        UNROLL for (int o = 0; o < block; o++) c[0][o] = c[1][o] = c[2][o] = c[3][o] = splat(bias[ob + o]);
+        for (int ky = 0; ky < 5; ky++)
+            for (int t = 0; t < 15; t++) {
+                const float* x = patch + (ky * 18 + t) * L;
+                const V x0 = load(x), x1 = load(x + 3 * L), x2 = load(x + 18 * L), x3 = load(x + 21 * L);
+                UNROLL for (int o = 0; o < block; o++) {
+                    const V q = splat(w[(ky * 15 + t) * kOut1 + ob + o]);
+                    c[0][o] = fma(x0, q, c[0][o]);
+                    c[1][o] = fma(x1, q, c[1][o]);
+                    c[2][o] = fma(x2, q, c[2][o]);
+                    c[3][o] = fma(x3, q, c[3][o]);
                 }
-                const int at = (wy * 14 + wx) * kOut1 + ob;
-                UNROLL for (int o = 0; o < block; o++) pool_relu(c[0][o], c[1][o], c[2][o], c[3][o], a[at + o], arg[at + o]);
+            }
+        UNROLL for (int o = 0; o < block; o++) {
+            Bytes index;
+            pool_relu(c[0][o], c[1][o], c[2][o], c[3][o], pooled[ob + o], index);
+            store(arg + (ob + o) * arg_stride, index);
+        }
+    }
+    float lanes[kOut1][L];
+    std::memcpy(lanes, pooled, sizeof lanes);
+    for (int l = 0; l < L; l++)
+        for (int o = 0; o < kOut1; o++) a1[l * kOut1 + o] = lanes[o][l];
+}
+
+// One image. w[tap][o]; writes a2[window][o] and arg[window][o]. `windows` of a row and `vectors` of channels go together.
+INLINE void conv2_forward(const float* a1, const float* w, const float* bias, float* a2, uint8_t* arg) {
+    constexpr int windows = L == 16 ? 5 : 1, vectors = L == 16 ? 1 : kRegisters == 32 ? 4 : 2;
+    for (int o = 0; o < kOut2; o += vectors * L)
+        for (int wy = 0; wy < kSide2; wy++)
+            for (int wx = 0; wx < kSide2; wx += windows) {
+                V c[2][2 * windows][vectors];
+                UNROLL for (int v = 0; v < vectors; v++)
+                    _Pragma("GCC unroll 10") for (int x = 0; x < 2 * windows; x++) c[0][x][v] = c[1][x][v] = load(bias + o + v * L);
+                for (int ky = 0; ky < 5; ky++) {
+                    const float* top = a1 + (2 * wy + ky) * kRow1 + 2 * wx * kOut1;
+                    const float* wk = w + ky * 30 * kOut2 + o;
+                    for (int t = 0; t < 30; t++)
+                        UNROLL for (int v = 0; v < vectors; v++) {
+                            const V q = load(wk + t * kOut2 + v * L);
+                            _Pragma("GCC unroll 10") for (int x = 0; x < 2 * windows; x++) {
+                                c[0][x][v] = fma(splat(top[t + x * kOut1]), q, c[0][x][v]);
+                                c[1][x][v] = fma(splat(top[t + x * kOut1 + kRow1]), q, c[1][x][v]);
+                            }
+                        }
+                }
+                UNROLL for (int x = 0; x < windows; x++)
+                    UNROLL for (int v = 0; v < vectors; v++) {
+                        const int at = (wy * kSide2 + wx + x) * kOut2 + o + v * L;
+                        V pooled;
+                        Bytes index;
+                        pool_relu(c[0][2 * x][v], c[0][2 * x + 1][v], c[1][2 * x][v], c[1][2 * x + 1][v], pooled, index);
+                        store(a2 + at, pooled);
+                        store(arg + at, index);
+                    }
             }
 }
 
-// Dense layers read and write activations as [feature / 4][image][feature % 4] (`stride` images): both a register
-// tile of the forward pass and one of the weight gradient are then contiguous. `a2` points at this image.
-template <class W>
-void conv2_forward(const V* a1, const W* w, V* a2, int stride, Bytes* arg) {
-    constexpr int block = kRegisters == 32 ? 4 : 2;
-    for (int ob = 0; ob < kOut2; ob += block)
-        for (int wy = 0; wy < 5; wy++)
-            for (int wx = 0; wx < 5; wx++) {
-                const W* wo = w + ob / 4 * kTaps2 * 4 + ob % 4;
-                V c[4][block];
-                UNROLL for (int o = 0; o < block; o++) c[0][o] = c[1][o] = c[2][o] = c[3][o] = load(w[2400 + ob + o]);
-                for (int ky = 0; ky < 5; ky++) {
-                    const V* top = a1 + (2 * wy + ky) * kRow1 + 2 * wx * kOut1;
-                    const V* bottom = top + kRow1;
-                    const W* wk = wo + ky * 30 * 4;
-                    _Pragma("GCC unroll 2") for (int t = 0; t < 30; t++) {
-                        const V x0 = top[t], x1 = top[t + 6], x2 = bottom[t], x3 = bottom[t + 6];
-                        UNROLL for (int o = 0; o < block; o++) {
-                            const V q = load(wk[t * 4 + o]);
-                            c[0][o] = fma(x0, q, c[0][o]);
-                            c[1][o] = fma(x1, q, c[1][o]);
-                            c[2][o] = fma(x2, q, c[2][o]);
-                            c[3][o] = fma(x3, q, c[3][o]);
-                        }
-                    }
-                }
-                const int window = wy * 5 + wx;
-                V* out = a2 + (window * 4 + ob / 4) * stride * 4 + ob % 4;
-                UNROLL for (int o = 0; o < block; o++)
-                    pool_relu(c[0][o], c[1][o], c[2][o], c[3][o], out[o], arg[window * kOut2 + ob + o]);
-            }
-}
-
-// Images per register tile of a dense layer; ranges are cut into nearly equal tiles of at most this many.
-constexpr int kTile = kRegisters == 32 ? 6 : 3;
-constexpr int kChunk = 10;  // blocks of the summed dimension per pass, so that a tile of activations stays in L1
-
-template <class Body>
+// Cuts a range into nearly equal tiles of at most `Most` and calls body(start, size) with the size known at compile time.
+template <int Most, class Body>
 INLINE void tiles(int begin, int end, Body body) {
-    const int pieces = (end - begin + kTile - 1) / kTile;
+    static_assert(Most <= 8, "cases below");
+    const int pieces = (end - begin + Most - 1) / Most;
     for (int p = 0; p < pieces; p++) {
         const int from = begin + (end - begin) * p / pieces, to = begin + (end - begin) * (p + 1) / pieces;
+        const auto run = [&](auto size) {
+            if constexpr (decltype(size)::value <= Most) body(from, size);
+        };
         switch (to - from) {
-            case 1: body(from, std::integral_constant<int, 1>{}); break;
-            case 2: body(from, std::integral_constant<int, 2>{}); break;
-            case 3: body(from, std::integral_constant<int, 3>{}); break;
-#if !defined(__AVX2__) || defined(__AVX512F__)
-            case 4: body(from, std::integral_constant<int, 4>{}); break;
-            case 5: body(from, std::integral_constant<int, 5>{}); break;
-            case 6: body(from, std::integral_constant<int, 6>{}); break;
-#endif
+            case 1: run(std::integral_constant<int, 1>{}); break;
+            case 2: run(std::integral_constant<int, 2>{}); break;
+            case 3: run(std::integral_constant<int, 3>{}); break;
+            case 4: run(std::integral_constant<int, 4>{}); break;
+            case 5: run(std::integral_constant<int, 5>{}); break;
+            case 6: run(std::integral_constant<int, 6>{}); break;
+            case 7: run(std::integral_constant<int, 7>{}); break;
+            case 8: run(std::integral_constant<int, 8>{}); break;
         }
     }
 }
+constexpr int kAccumulators = kRegisters == 32 ? 25 : 12;
+constexpr int tile(int vectors) { return std::min(8, kAccumulators / vectors); }
 
-// out[j][n] = bias[j] + sum_i in[i][n] w[i][j], then ReLU, for images begin..end.
-template <int JB, class W>
-void dense_forward(const Dense& d, const V* in, const W* weights, V* out, int stride, int begin, int end, bool rectify) {
-    const W* base = weights + d.offset;
-    const int in_blocks = d.inputs / 4, out_blocks = d.outputs / JB;
-    for (int chunk = 0; chunk < in_blocks; chunk += kChunk) {
-        const int chunk_end = chunk + kChunk < in_blocks ? chunk + kChunk : in_blocks;
-        tiles(begin, end, [&](int n, auto size) {
-            constexpr int NB = decltype(size)::value;
-            for (int jb = 0; jb < out_blocks; jb++) {
-                const W* w = base + static_cast<size_t>(jb) * d.row();
-                V* o = out + (static_cast<size_t>(jb) * stride + n) * JB;
-                V c[NB][JB];
-                UNROLL for (int a = 0; a < NB; a++)
-                    UNROLL for (int b = 0; b < JB; b++) c[a][b] = chunk == 0 ? load(w[d.inputs * JB + b]) : o[a * JB + b];
-                for (int ib = chunk; ib < chunk_end; ib++) {
-                    const V* x = in + (static_cast<size_t>(ib) * stride + n) * 4;
-                    const W* wi = w + ib * 4 * JB;
-                    UNROLL for (int i = 0; i < 4; i++) {
-                        V q[JB];
-                        UNROLL for (int b = 0; b < JB; b++) q[b] = load(wi[i * JB + b]);
-                        UNROLL for (int a = 0; a < NB; a++) {
-                            const V v = x[a * 4 + i];
-                            UNROLL for (int b = 0; b < JB; b++) c[a][b] = fma(v, q[b], c[a][b]);
-                        }
-                    }
+// out[n][j] = finish(sum_i in[n][i] w[i][j]) for rows begin..end; the sum runs over n_inputs of D's inputs.
+template <class D, class Finish>
+void dense(const float* in, int in_row, const float* w, int n_inputs, float* out, int begin, int end, Finish finish) {
+    tiles<tile(D::vectors)>(begin, end, [&](int n, auto size) {
+        constexpr int rows = decltype(size)::value;
+        const float* x = in + static_cast<size_t>(n) * in_row;
+        for (int jb = 0; jb < D::blocks; jb++) {
+            const float* q = w + static_cast<size_t>(jb) * n_inputs * D::block;
+            V c[rows][D::vectors] = {};
+            for (int i = 0; i < n_inputs; i++, q += D::block)
+                UNROLL for (int a = 0; a < rows; a++)
+                    UNROLL for (int v = 0; v < D::vectors; v++) c[a][v] = fma(splat(x[a * in_row + i]), load(q + v * L), c[a][v]);
+            UNROLL for (int a = 0; a < rows; a++)
+                UNROLL for (int v = 0; v < D::vectors; v++) {
+                    const size_t at = static_cast<size_t>(n + a) * D::row + jb * D::block + v * L;
+                    store(out + at, finish(c[a][v], n + a, jb * D::block + v * L));
                 }
-                const bool last = chunk_end == in_blocks && rectify;
-                UNROLL for (int a = 0; a < NB; a++)
-                    UNROLL for (int b = 0; b < JB; b++) o[a * JB + b] = last ? relu(c[a][b]) : c[a][b];
-            }
-        });
-    }
+        }
+    });
 }
 
-// Cross-entropy of two logits and its gradient. `label` and `train` are lane masks, `scale` is 1 / (size of train side).
-INLINE V loss_and_gradient(const V* logits, I label, I train, V scale, V* gradient) {
+// Cross-entropy of two logits and its gradient. `label` is a lane mask, `scale` is 1 / (size of train side).
+INLINE V loss_and_gradient(const V* logits, I label, V scale, V* gradient) {
     const V difference = label ? logits[0] - logits[1] : logits[1] - logits[0];  // wrong minus right
     const V e = exp_nonpositive(-absolute(difference));
     const V positive = difference <= 0.0f ? V{} : difference;
     const V wrong = (difference <= 0.0f ? e : splat(1.0f)) / (e + 1.0f);  // probability of the wrong class
-    const V g = train ? wrong * scale : V{};
+    const V g = wrong * scale;
     gradient[0] = label ? g : -g;
     gradient[1] = label ? -g : g;
     return positive + log_one_plus(e);
 }
 
 // --------------------------------------------------------------------------------------------- backward layers
-
-// d_in[i][n] = sum_j d_out[j][n] w[i][j] where the ReLU before was open.
-template <int JB, class W>
-void dense_input_gradient(const Dense& d, const V* d_out, const W* weights, const V* in, V* d_in, int stride, int begin,
-                          int end) {
-    const W* base = weights + d.offset;
-    const int in_blocks = d.inputs / 4, out_blocks = d.outputs / JB;
-    for (int chunk = 0; chunk < out_blocks; chunk += kChunk) {
-        const int chunk_end = chunk + kChunk < out_blocks ? chunk + kChunk : out_blocks;
-        tiles(begin, end, [&](int n, auto size) {
-            constexpr int NB = decltype(size)::value;
-            for (int ib = 0; ib < in_blocks; ib++) {
-                const size_t at = (static_cast<size_t>(ib) * stride + n) * 4;
-                V c[NB][4];
-                UNROLL for (int a = 0; a < NB; a++)
-                    UNROLL for (int i = 0; i < 4; i++) c[a][i] = chunk == 0 ? V{} : d_in[at + a * 4 + i];
-                for (int jb = chunk; jb < chunk_end; jb++) {
-                    const V* delta = d_out + (static_cast<size_t>(jb) * stride + n) * JB;
-                    const W* w = base + static_cast<size_t>(jb) * d.row() + ib * 4 * JB;
-                    UNROLL for (int b = 0; b < JB; b++) {
-                        V q[4];
-                        UNROLL for (int i = 0; i < 4; i++) q[i] = load(w[i * JB + b]);
-                        UNROLL for (int a = 0; a < NB; a++) {
-                            const V v = delta[a * JB + b];
-                            UNROLL for (int i = 0; i < 4; i++) c[a][i] = fma(v, q[i], c[a][i]);
-                        }
-                    }
-                }
-                UNROLL for (int a = 0; a < NB; a++)
-                    UNROLL for (int i = 0; i < 4; i++)
-                        d_in[at + a * 4 + i] = chunk_end == out_blocks && 1 ? (in[at + a * 4 + i] <= 0.0f ? V{} : c[a][i]) : c[a][i];
-            }
-        });
-    }
-}
-
-// The gradient behind the second pooling, spread over the 10x10 positions before it: [y][1 + x][o], with a column of
-// zeros on either side that conv2_input_gradient may touch.
-constexpr int kSpread = 10 * 12 * kOut2;
-
-INLINE void spread_windows(const V* d2, int stride, const Bytes* arg, V* spread) {
-    for (int window = 0; window < kWindows2; window++)
-        for (int o = 0; o < kOut2; o++) {
-            const V d = d2[(window * 4 + o / 4) * stride * 4 + o % 4];
-            const I index = __builtin_convertvector(arg[window * kOut2 + o], I);
-            UNROLL for (int p = 0; p < 4; p++)
-                spread[((window / 5 * 2 + p / 2) * 12 + 1 + window % 5 * 2 + p % 2) * kOut2 + o] = index == p ? d : V{};
-        }
-}
-
-// d_a1[y][x][c] = sum d[y - ky][x - kx][o] w[ky][kx][c][o]. Outer loops over ky and half of the outputs keep the
-// weights in L1; the sums of a pair of neighbours x, x + 1 are in registers.
-template <class W>
-void conv2_input_gradient(const V* spread, const W* w, V* d_a1) {
-    for (int ky = 0; ky < 5; ky++)
-        for (int half = 0; half < 2; half++)
-            for (int y = ky; y < ky + 10; y++) {
-                const bool first = half == 0 && (ky == 0 || y == ky + 9);
-                for (int x = 0; x < 14; x += 2) {
-                    const int kx_begin = x > 9 ? x - 9 : 0, kx_end = x + 1 < 4 ? x + 1 : 4;
-                    V* out = d_a1 + (y * 14 + x) * kOut1;
-                    V c0[kOut1], c1[kOut1];
-                    UNROLL for (int c = 0; c < kOut1; c++) {
-                        c0[c] = first ? V{} : out[c];
-                        c1[c] = first ? V{} : out[kOut1 + c];
-                    }
-                    for (int kx = kx_begin; kx <= kx_end; kx++)
-                        for (int ob = half * 2; ob < half * 2 + 2; ob++) {
-                            const V* d = spread + ((y - ky) * 12 + 1 + x - kx) * kOut2 + ob * 4;
-                            const W* wk = w + (ob * kTaps2 + ky * 30 + kx * 6) * 4;
-                            UNROLL for (int o = 0; o < 4; o++) {
-                                const V d0 = d[o], d1 = d[kOut2 + o];
-                                UNROLL for (int c = 0; c < kOut1; c++) {
-                                    const V q = load(wk[c * 4 + o]);
-                                    c0[c] = fma(d0, q, c0[c]);
-                                    c1[c] = fma(d1, q, c1[c]);
-                                }
-                            }
-                        }
-                    UNROLL for (int c = 0; c < kOut1; c++) out[c] = c0[c], out[kOut1 + c] = c1[c];
-                }
-            }
-}
 
 // Adam as in torch.optim.Adam: betas 0.9 and 0.999, eps 1e-8, bias corrections in double.
 struct Adam {
@@ -511,159 +477,92 @@ struct Adam {
     }
 };
 
-// ------------------------------------------------------------------------------------- gradients of a group
-
-void group_conv2_weight_gradient(const V* a1, const V* spread, V* g) {
-    constexpr int block = kRegisters == 32 ? 6 : 3;
-    for (int wy = 0; wy < 5; wy++)
-        for (int ky = 0; ky < 5; ky++)
-            for (int ob = 0; ob < 4; ob++)
-                for (int t = 0; t < 30; t += block) {
-                    V* gt = g + (ob * kTaps2 + ky * 30 + t) * 4;
-                    V c[block][4];
-                    UNROLL for (int i = 0; i < block; i++) UNROLL for (int o = 0; o < 4; o++) c[i][o] = gt[i * 4 + o];
-                    for (int wx = 0; wx < 5; wx++)
-                        for (int p = 0; p < 4; p++) {
-                            const int y = 2 * wy + p / 2, x = 2 * wx + p % 2;
-                            const V* a = a1 + (y + ky) * kRow1 + x * kOut1 + t;
-                            const V* d = spread + (y * 12 + 1 + x) * kOut2 + ob * 4;
-                            UNROLL for (int i = 0; i < block; i++)
-                                UNROLL for (int o = 0; o < 4; o++) c[i][o] = fma(a[i], d[o], c[i][o]);
-                        }
-                    UNROLL for (int i = 0; i < block; i++) UNROLL for (int o = 0; o < 4; o++) gt[i * 4 + o] = c[i][o];
-                }
+INLINE void adam_in_place(const Adam& adam, V gradient, float* w, float* m, float* v) {
+    V wv = load(w), mv = load(m), vv = load(v);
+    adam.update(gradient, wv, mv, vv);
+    store(w, wv), store(m, mv), store(v, vv);
 }
 
-// Images with the four pixels of each 2x2 window side by side: [y][x][channel][4], 31x31 windows.
-constexpr int kQuads = 31 * 31 * 3 * 4, kQuadRow = 31 * 3 * 4;
-
-// Of a pooling window only the maximum passes a gradient on, and per lane another: select that pixel, then one FMA.
-void group_conv1_weight_gradient(const float* quads, const V* a1, const V* d_a1, const Bytes* arg, V* g) {
-    constexpr int taps = kRegisters == 32 ? 5 : 3, outs = kRegisters == 32 ? 3 : 2;
-    for (int wy = 0; wy < 14; wy++) {
-        V delta[kRow1];
-        I which[kRow1];
-        for (int i = 0; i < kRow1; i++) {
-            const int at = wy * kRow1 + i;
-            delta[i] = a1[at] <= 0.0f ? V{} : d_a1[at];
-            which[i] = selector(__builtin_convertvector(arg[at], I));
+// Weight gradient of inputs begin..end of one column block and its Adam update: the gradient never leaves the
+// registers, and weights and moments pass through the caches once.
+template <class D>
+void dense_update(const float* in, int in_row, const float* delta, int n_rows, int jb, int begin, int end, const Adam& adam,
+                  float* w, float* m, float* v) {
+    tiles<tile(D::vectors)>(begin, end, [&](int i, auto size) {
+        constexpr int inputs = decltype(size)::value;
+        V c[inputs][D::vectors] = {};
+        for (int n = 0; n < n_rows; n++) {
+            const float* x = in + static_cast<size_t>(n) * in_row + i;
+            const float* d = delta + static_cast<size_t>(n) * D::row + jb * D::block;
+            UNROLL for (int a = 0; a < inputs; a++)
+                UNROLL for (int k = 0; k < D::vectors; k++) c[a][k] = fma(splat(x[a]), load(d + k * L), c[a][k]);
         }
-        for (int wx = 0; wx < 14; wx++)
-            for (int o = 0; o < kOut1; o++) g[450 + o] += delta[wx * kOut1 + o];
-        for (int ky = 0; ky < 5; ky++)
-            for (int t = 0; t < 15; t += taps)
-                for (int ob = 0; ob < kOut1; ob += outs) {
-                    V* gt = g + (ky * 15 + t) * kOut1 + ob;
-                    V c[taps][outs];
-                    UNROLL for (int i = 0; i < taps; i++) UNROLL for (int o = 0; o < outs; o++) c[i][o] = gt[i * kOut1 + o];
-                    const float* q = quads + (2 * wy + ky) * kQuadRow + t * 4;
-                    for (int wx = 0; wx < 14; wx++)
-                        UNROLL for (int o = 0; o < outs; o++) {
-                            const V d = delta[wx * kOut1 + ob + o];
-                            const I k = which[wx * kOut1 + ob + o];
-                            UNROLL for (int i = 0; i < taps; i++) c[i][o] = fma(select(q + wx * 24 + i * 4, k), d, c[i][o]);
-                        }
-                    UNROLL for (int i = 0; i < taps; i++) UNROLL for (int o = 0; o < outs; o++) gt[i * kOut1 + o] = c[i][o];
-                }
-    }
+        UNROLL for (int a = 0; a < inputs; a++)
+            UNROLL for (int k = 0; k < D::vectors; k++) {
+                const size_t at = (static_cast<size_t>(jb) * (D::inputs + 1) + i + a) * D::block + k * L;
+                adam_in_place(adam, c[a][k], w + at, m + at, v + at);
+            }
+    });
 }
 
-// Weight gradient of a dense layer and its Adam update, a tile of 4 x JB weights at a time: the gradient never
-// leaves the registers, and weights and moments pass through the caches once.
-template <int JB>
-void group_dense_update(const Dense& d, const V* in, const V* d_out, int n_images, const Adam& adam, V* w, V* m, V* v) {
-    for (int ib = 0; ib <= d.inputs / 4; ib++)
-        for (int jb = 0; jb < d.outputs / JB; jb++) {
-            const V* delta = d_out + static_cast<size_t>(jb) * n_images * JB;
-            const size_t at = d.offset + static_cast<size_t>(jb) * d.row() + ib * 4 * JB;
-            if (ib == d.inputs / 4) {
-                V c[JB] = {};
-                for (int n = 0; n < n_images; n++)
-                    UNROLL for (int b = 0; b < JB; b++) c[b] += delta[n * JB + b];
-                UNROLL for (int b = 0; b < JB; b++) adam.update(c[b], w[at + b], m[at + b], v[at + b]);
-                continue;
+// conv2's kernels for its input gradient: [px][o][7 rows][48]. Kernel row ky lies in row 1 + ky between rows of zeros,
+// shifted by px positions, so that the rows under a 6x6 patch of a1 can be read whatever output of the window it is.
+constexpr int kShiftRow = 48, kShiftOut = 7 * kShiftRow, kShifted = 2 * kOut2 * kShiftOut;
+
+// One image: d_a1[y][x][c] gets kernel * gradient around the maximum of each window. d_a1 has kShiftRow floats of slack.
+INLINE void conv2_input_gradient(const float* d2, const uint8_t* arg, const float* shifted, float* d_a1) {
+    constexpr int vectors = (36 + L - 1) / L, rows = L == 16 ? 6 : kRegisters == 32 ? 2 : L == 8 ? 2 : 1;
+    std::memset(d_a1, 0, kActs1 * sizeof(float));
+    for (int window = 0; window < kWindows2; window++)
+        for (int r = 0; r < 6; r += rows) {
+            V c[rows][vectors] = {};
+            for (int o = 0; o < kOut2; o++) {
+                const int top = arg[window * kOut2 + o];
+                const V d = splat(d2[window * kOut2 + o]);
+                const float* w = shifted + ((top & 1) * kOut2 + o) * kShiftOut + (1 - (top >> 1) + r) * kShiftRow;
+                UNROLL for (int y = 0; y < rows; y++)
+                    _Pragma("GCC unroll 9") for (int i = 0; i < vectors; i++)
+                        c[y][i] = fma(d, load(w + y * kShiftRow + i * L), c[y][i]);
             }
-            const V* x = in + static_cast<size_t>(ib) * n_images * 4;
-            V c[4][JB] = {};
-            for (int n = 0; n < n_images; n++) {
-                UNROLL for (int i = 0; i < 4; i++)
-                    UNROLL for (int b = 0; b < JB; b++) c[i][b] = fma(x[n * 4 + i], delta[n * JB + b], c[i][b]);
-            }
-            UNROLL for (int i = 0; i < 4; i++)
-                UNROLL for (int b = 0; b < JB; b++) adam.update(c[i][b], w[at + i * JB + b], m[at + i * JB + b], v[at + i * JB + b]);
+            float* to = d_a1 + (window / kSide2 * 2 + r) * kRow1 + window % kSide2 * 2 * kOut1;
+            UNROLL for (int y = 0; y < rows; y++)
+                _Pragma("GCC unroll 9") for (int i = 0; i < vectors; i++) {
+                    float* at = to + y * kRow1 + i * L;
+                    store(at, load(at) + c[y][i]);
+                }
         }
 }
 
-// --------------------------------------------------------------------------------------------------- one call
+// ------------------------------------------------------------------------------------------------ one training
 
 struct Call {
-    const float* images;      // (S, N, 3, 32, 32)
-    int n_images;             // N
-    const uint8_t* labels;    // (B, N)
-    const uint8_t* train;     // (B, N)
-    const uint64_t* seeds;    // (B,)
-    const int64_t* image_set; // (B,)
+    const float* images;       // (S, N, 3, 32, 32)
+    int n_images;              // N
+    const uint8_t* labels;     // (B, N)
+    const uint8_t* train;      // (B, N)
+    const uint64_t* seeds;     // (B,)
+    const int64_t* image_set;  // (B,)
     int steps;
     double lr;
     const std::atomic<int32_t>* cancel;
-    float* curves;            // (B, steps)
+    float* curves;             // (B, steps)
 
     bool cancelled() const { return cancel->load(std::memory_order_relaxed) != 0; }
-    int n_train(int64_t b) const {
-        int n = 0;
-        for (int i = 0; i < n_images; i++) n += train[b * n_images + i] != 0;
-        return n;
-    }
-    const float* image(int64_t b, int n) const { return images + (image_set[b] * n_images + n) * kPixels; }
 };
-
-// One block of memory in huge pages, handed out piece by piece.
-class Workspace {
-public:
-    explicit Workspace(size_t bytes) : size_(round(bytes, kPage)) {
-        memory_ = static_cast<char*>(::operator new(size_, std::align_val_t{kPage}));
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-        madvise(memory_, size_, MADV_HUGEPAGE);
-#endif
-    }
-    ~Workspace() { ::operator delete(memory_, std::align_val_t{kPage}); }
-    Workspace(const Workspace&) = delete;
-    Workspace& operator=(const Workspace&) = delete;
-
-    template <class T>
-    T* take(size_t count) {
-        T* p = reinterpret_cast<T*>(memory_ + used_);
-        used_ += round(count * sizeof(T), 64) + 64;  // the odd line keeps arrays from aliasing in the caches
-        return p;
-    }
-    template <class T>
-    T* take_zeros(size_t count) {
-        T* p = take<T>(count);
-        std::memset(static_cast<void*>(p), 0, count * sizeof(T));
-        return p;
-    }
-
-private:
-    static constexpr size_t kPage = size_t{2} << 20;
-    static size_t round(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
-    size_t size_, used_ = 0;
-    char* memory_ = nullptr;
-};
-
-// Channels innermost; 16 floats of slack, since solo gradients read whole vectors of taps.
-void channels_last(const float* image, float* out) {
-    for (int c = 0; c < 3; c++)
-        for (int i = 0; i < 1024; i++) out[i * 3 + c] = image[c * 1024 + i];
-}
 
 #if defined(LANES_PROFILE)
 double g_laps[16];
 struct Lap {
-    std::chrono::steady_clock::time_point t = std::chrono::steady_clock::now();
+    static double now() {
+        timespec t;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+    }
+    double t = now();
     void operator()(int i) {
-        const auto now = std::chrono::steady_clock::now();
-        g_laps[i] += std::chrono::duration<double>(now - t).count();
-        t = now;
+        const double before = t;
+        t = now();
+        g_laps[i] += t - before;
     }
 };
 #else
@@ -673,116 +572,6 @@ struct Lap {
 #endif
 
 float canonical(float loss) { return std::isnan(loss) ? std::numeric_limits<float>::quiet_NaN() : loss; }
-
-// --------------------------------------------------------------------------------------------- group: L trainings
-
-// Floats of workspace: 3 vectors per parameter, and per image the activations of L trainings and its pixels.
-size_t group_bytes(int n) {
-    const size_t per_image = (kActs1 + 2 * kActs2 + 2 * (120 + 84 + 2) + 2) * sizeof(V) + (kActs1 + kActs2) * sizeof(Bytes) +
-                             (kPixels + kQuads) * sizeof(float);
-    return 3 * kParameters * sizeof(V) + n * per_image + (kFc1.offset + kSpread + kActs1) * sizeof(V) + 65536;
-}
-
-// Trains trainings members[0..count), count <= L, all of one image set. Returns at once when cancelled.
-void train_group(const Call& call, const int64_t* members, int count) {
-    const int N = call.n_images;
-    Workspace space(group_bytes(N));
-    V* w = space.take<V>(kParameters);
-    V* m = space.take_zeros<V>(kParameters);
-    V* v = space.take_zeros<V>(kParameters);
-    V* g = space.take<V>(kFc1.offset);
-    V* a1 = space.take<V>(static_cast<size_t>(N) * kActs1);
-    V* a2 = space.take<V>(static_cast<size_t>(N) * kActs2);
-    V* d2 = space.take<V>(static_cast<size_t>(N) * kActs2);
-    V *h3 = space.take<V>(N * 120), *d3 = space.take<V>(N * 120);
-    V *h4 = space.take<V>(N * 84), *d4 = space.take<V>(N * 84);
-    V *h5 = space.take<V>(N * 2), *d5 = space.take<V>(N * 2);
-    I *label = space.take<I>(N), *train = space.take<I>(N);
-    Bytes* arg1 = space.take<Bytes>(static_cast<size_t>(N) * kActs1);
-    Bytes* arg2 = space.take<Bytes>(static_cast<size_t>(N) * kActs2);
-    V* spread = space.take_zeros<V>(kSpread);
-    V* d_a1 = space.take<V>(kActs1);
-    float* pixels = space.take<float>(static_cast<size_t>(N) * kPixels);
-    float* quads = space.take<float>(static_cast<size_t>(N) * kQuads);
-
-    // Lanes without a training repeat the first one; their results go nowhere.
-    uint64_t seeds[L];
-    V scale, n_val;
-    for (int l = 0; l < L; l++) {
-        const int64_t b = members[l < count ? l : 0];
-        const int n_train = call.n_train(b);
-        seeds[l] = call.seeds[b];
-        scale[l] = 1.0f / static_cast<float>(n_train);
-        n_val[l] = static_cast<float>(N - n_train);
-        for (int n = 0; n < N; n++) {
-            label[n][l] = call.labels[b * N + n] ? -1 : 0;
-            train[n][l] = call.train[b * N + n] ? -1 : 0;
-        }
-    }
-    const Layout& layout = Layout::get();
-    draw_weights(seeds, L, [&](int flat, int l, float value) { w[layout.place[flat]][l] = value; });
-    for (int n = 0; n < N; n++) {
-        float* x = pixels + static_cast<size_t>(n) * kPixels;
-        float* q = quads + static_cast<size_t>(n) * kQuads;
-        channels_last(call.image(members[0], n), x);
-        for (int y = 0; y < 31; y++)
-            for (int i = 0; i < 31 * 3; i++, q += 4) {
-                const float* p = x + y * kRow0 + i;
-                q[0] = p[0], q[1] = p[3], q[2] = p[kRow0], q[3] = p[kRow0 + 3];
-            }
-    }
-
-    for (int t = 1; t <= call.steps && !call.cancelled(); t++) {
-        Lap lap;
-        for (int n = 0; n < N; n++) {
-            V* a = a1 + static_cast<size_t>(n) * kActs1;
-            conv1_forward(pixels + static_cast<size_t>(n) * kPixels, w + kConv1, a, arg1 + static_cast<size_t>(n) * kActs1);
-            lap(0);
-            conv2_forward(a, w + kConv2, a2 + n * 4, N, arg2 + static_cast<size_t>(n) * kActs2);
-            lap(1);
-        }
-        dense_forward<4>(kFc1, a2, w, h3, N, 0, N, true);
-        dense_forward<4>(kFc2, h3, w, h4, N, 0, N, true);
-        dense_forward<2>(kFc3, h4, w, h5, N, 0, N, false);
-        V sum = {};
-        for (int n = 0; n < N; n++) {
-            const V loss = loss_and_gradient(h5 + n * 2, label[n], train[n], scale, d5 + n * 2);
-            sum += train[n] ? V{} : loss;
-        }
-        sum /= n_val;
-        for (int l = 0; l < count; l++) call.curves[members[l] * call.steps + t - 1] = canonical(sum[l]);
-        lap(2);
-        if (t == call.steps) break;  // nobody sees the last update
-
-        const Adam adam(call.lr, t);
-        dense_input_gradient<2>(kFc3, d5, w, h4, d4, N, 0, N);
-        dense_input_gradient<4>(kFc2, d4, w, h3, d3, N, 0, N);
-        dense_input_gradient<4>(kFc1, d3, w, a2, d2, N, 0, N);
-        lap(3);
-        group_dense_update<2>(kFc3, h4, d5, N, adam, w, m, v);
-        group_dense_update<4>(kFc2, h3, d4, N, adam, w, m, v);
-        group_dense_update<4>(kFc1, a2, d3, N, adam, w, m, v);
-        lap(4);
-        std::memset(static_cast<void*>(g), 0, kFc1.offset * sizeof(V));
-        for (int n = 0; n < N; n++) {
-            const V* a = a1 + static_cast<size_t>(n) * kActs1;
-            spread_windows(d2 + n * 4, N, arg2 + static_cast<size_t>(n) * kActs2, spread);
-            for (int i = 0; i < kActs2; i++) g[kConv2 + 2400 + i % kOut2] += d2[(static_cast<size_t>(i / 4) * N + n) * 4 + i % 4];
-            lap(5);
-            group_conv2_weight_gradient(a, spread, g + kConv2);
-            lap(6);
-            conv2_input_gradient(spread, w + kConv2, d_a1);
-            lap(7);
-            group_conv1_weight_gradient(quads + static_cast<size_t>(n) * kQuads, a, d_a1,
-                                        arg1 + static_cast<size_t>(n) * kActs1, g + kConv1);
-            lap(8);
-        }
-        for (int i = 0; i < kFc1.offset; i++) adam.update(g[i], w[i], m[i], v[i]);
-        lap(9);
-    }
-}
-
-// ----------------------------------------------------------------------------------------- solo: one training
 
 // Threads that train one network together.
 class Team {
@@ -805,234 +594,265 @@ private:
     std::atomic<int> waiting_{0}, round_{0};
 };
 
-constexpr int kSlack = 16;                      // floats readable behind a row of taps
-constexpr int kIn1 = kActs1 + kSlack;           // per image: activations in natural order
-constexpr int padded(int n) { return (n + L - 1) / L * L; }
-
-// Gradient of one output channel of a convolution of C channels: vectors along the taps of a kernel row, one row of
-// taps per window and ky since only the maximum of a window passes a gradient on.
-// `dense` adds the exact zeros of the other three as the group does, which matters where an activation is not finite.
-template <int C, int side, int outs, int windows>
-void solo_conv_gradient(const float* x, size_t image_stride, int row, const float* delta, size_t delta_stride,
-                        const uint8_t* arg, int n_images, int o, bool dense, float* g /* [5][padded(5 * C)] */, float& bias) {
-    constexpr int width = padded(5 * C), parts = width / L;
-    V c[5][parts] = {};
-    float b = 0;
-    for (int n = 0; n < n_images; n++)
-        for (int window = 0; window < windows; window++) {
-            const float d = delta[n * delta_stride + window * outs + o];
-            const int top = arg[n * delta_stride + window * outs + o];
-            const float* base = x + n * image_stride + (window / side) * 2 * row + (window % side) * 2 * C;
-            b += d;
-            for (int p = dense ? 0 : top; p <= (dense ? 3 : top); p++) {
-                const float* from = base + p / 2 * row + p % 2 * C;
-                const V dv = splat(p == top ? d : 0.0f);
-                UNROLL for (int ky = 0; ky < 5; ky++)
-                    UNROLL for (int i = 0; i < parts; i++) c[ky][i] = fma(load_unaligned(from + ky * row + i * L), dv, c[ky][i]);
-            }
-        }
-    for (int ky = 0; ky < 5; ky++)
-        for (int i = 0; i < parts; i++) store_unaligned(g + ky * width + i * L, c[ky][i]);
-    bias = b;
-}
-
-// Gradients of the JB outputs of block jb over all images, into our weight layout; x (N, I) and delta (N, J) rows.
-template <int JB>
-void solo_dense_gradient(const Dense& d, const float* x, int x_stride, const float* delta, int delta_stride, int n_images,
-                         int jb, float* g) {
-    float* out = g + d.offset + jb * d.row();
-    constexpr int wide = 4;
-    for (int i0 = 0; i0 < padded(d.inputs); i0 += wide * L) {
-        V c[wide][JB] = {};
-        for (int n = 0; n < n_images; n++)
-            UNROLL for (int k = 0; k < wide; k++) {
-                const V xv = load_unaligned(x + static_cast<size_t>(n) * x_stride + i0 + k * L);
-                UNROLL for (int b = 0; b < JB; b++) c[k][b] = fma(xv, splat(delta[n * delta_stride + jb * JB + b]), c[k][b]);
-            }
-        for (int k = 0; k < wide; k++)
-            for (int l = 0; l < L && i0 + k * L + l < d.inputs; l++)
-                for (int b = 0; b < JB; b++) out[(i0 + k * L + l) * JB + b] = c[k][b][l];
-    }
-    for (int b = 0; b < JB; b++) {
-        float sum = 0;
-        for (int n = 0; n < n_images; n++) sum += delta[n * delta_stride + jb * JB + b];
-        out[d.inputs * JB + b] = sum;
-    }
-}
-
-class Solo {
+class Training {
 public:
     static size_t bytes(int n) {
-        const size_t lanes = padded(n);
-        const size_t per_image = (kPixels + 3 * kActs1 + 4 * kActs2 + 4 * (120 + 84 + 2) + 3) * sizeof(float) + kActs1 + kActs2;
-        const size_t natural = (kPixels + 2 * kIn1 + 2 * (400 + kWide) + 2 * (120 + kWide) + 2 * (84 + kWide) + 4) * sizeof(float) +
-                               kActs1 + kActs2;
-        return lanes * per_image + n * natural + 4 * (kParameters + L) * sizeof(float) + kSpread * sizeof(V) * 2 + 65536 +
-               units(n) * (kSpread + kActs1) * sizeof(V);
+        const size_t images = n + 2 * L;  // vectors of windows or of images may reach past the last one
+        const size_t per_image = (2 * kActs1 + kRow2 + 400 + 2 * (128 + 96 + 16) + 4) * sizeof(float) + kActs1 + kActs2;
+        return images * per_image + (3 * kWeights + kTransposed + kForward + kShifted) * sizeof(float) + 65536;
     }
 
-    Solo(const Call& call, int64_t b, Workspace& space) : call_(call), b_(b), N(call.n_images), U(units(N)) {
-        w = space.take_zeros<float>(kParameters + L);
-        m = space.take_zeros<float>(kParameters + L);
-        v = space.take_zeros<float>(kParameters + L);
-        g = space.take_zeros<float>(kParameters + L);
-        x = space.take_zeros<V>(static_cast<size_t>(U) * kPixels);
-        a1 = space.take<V>(static_cast<size_t>(U) * kActs1);
-        a2 = space.take<V>(static_cast<size_t>(U) * kActs2);
-        d2 = space.take<V>(static_cast<size_t>(U) * kActs2);
-        h3 = space.take<V>(U * 120), d3 = space.take<V>(U * 120);
-        h4 = space.take<V>(U * 84), d4 = space.take<V>(U * 84);
-        h5 = space.take<V>(U * 2), d5 = space.take<V>(U * 2);
-        loss = space.take<V>(U), label = space.take_zeros<I>(U), train = space.take_zeros<I>(U);
-        arg1 = space.take<Bytes>(static_cast<size_t>(U) * kActs1);
-        arg2 = space.take<Bytes>(static_cast<size_t>(U) * kActs2);
-        spread = space.take_zeros<V>(static_cast<size_t>(U) * kSpread);
-        d_a1 = space.take<V>(static_cast<size_t>(U) * kActs1);
-        pixels = space.take_zeros<float>(static_cast<size_t>(N) * kPixels + kSlack);
-        flat_a1 = space.take_zeros<float>(static_cast<size_t>(N) * kActs1 + kSlack);
-        flat_d1 = space.take<float>(static_cast<size_t>(N) * kActs1);
-        flat_d2 = space.take<float>(static_cast<size_t>(N) * kActs2);
-        flat_arg1 = space.take<uint8_t>(static_cast<size_t>(N) * kActs1);
-        flat_arg2 = space.take<uint8_t>(static_cast<size_t>(N) * kActs2);
-        flat_a2 = space.take_zeros<float>(static_cast<size_t>(N) * (400 + kWide));
-        flat_h3 = space.take_zeros<float>(static_cast<size_t>(N) * (120 + kWide));
-        flat_h4 = space.take_zeros<float>(static_cast<size_t>(N) * (84 + kWide));
-        flat_d3 = space.take<float>(N * 120), flat_d4 = space.take<float>(N * 84), flat_d5 = space.take<float>(N * 2);
+    Training(const Call& call, int64_t b, const ImageSet& set, Workspace& space) : call_(call), b_(b), N(call.n_images), set_(set) {
+        const size_t n = static_cast<size_t>(N) + 2 * L;
+        w = space.take_zeros<float>(kWeights), m = space.take_zeros<float>(kWeights), v = space.take_zeros<float>(kWeights);
+        back = space.take_zeros<float>(kTransposed);
+        forward = space.take_zeros<float>(kForward), shifted = space.take_zeros<float>(kShifted);
+        a1 = space.take_zeros<float>(n * kActs1), d1 = space.take_zeros<float>(n * kActs1);
+        a2 = space.take_zeros<float>(n * kRow2), d2 = space.take_zeros<float>(n * 400);
+        h3 = space.take_zeros<float>(n * Fc1::row), d3 = space.take_zeros<float>(n * Fc1::row);
+        h4 = space.take_zeros<float>(n * Fc2::row), d4 = space.take_zeros<float>(n * Fc2::row);
+        h5 = space.take_zeros<float>(n * Fc3::row), d5 = space.take_zeros<float>(n * Fc3::row);
+        loss = space.take_zeros<float>(n), label = space.take_zeros<float>(n);
+        arg1 = space.take_zeros<uint8_t>(n * kActs1), arg2 = space.take_zeros<uint8_t>(n * kActs2);
 
-        const int n_train = call.n_train(b);
-        scale_ = 1.0f / static_cast<float>(n_train), n_val_ = static_cast<float>(N - n_train);
-        const Layout& layout = Layout::get();
-        draw_weights(call.seeds + b, 1, [&](int flat, int, float value) { w[layout.place[flat]] = value; });
-        for (int n = 0; n < N; n++) {
-            float* p = pixels + static_cast<size_t>(n) * kPixels;
-            channels_last(call.image(b, n), p);
-            V* to = x + static_cast<size_t>(n / L) * kPixels;
-            for (int i = 0; i < kPixels; i++) to[i][n % L] = p[i];
-            label[n / L][n % L] = call.labels[b * N + n] ? -1 : 0;
-            train[n / L][n % L] = call.train[b * N + n] ? -1 : 0;
+        // Rows of the dense layers: the training images first, so that what follows the loss is a range of rows.
+        order.reserve(N);
+        for (int side = 1; side >= 0; side--) {
+            for (int i = 0; i < N; i++)
+                if ((call.train[b * N + i] != 0) == (side == 1)) order.push_back(i);
+            if (side == 1) T = static_cast<int>(order.size());
         }
+        row.resize(N);
+        for (int r = 0; r < N; r++) row[order[r]] = r, label[r] = call.labels[b * N + order[r]] ? 1.0f : 0.0f;
+
+        const Layout& layout = Layout::get();
+        draw_weights(call.seeds[b], [&](int flat, float value) { w[layout.place[flat]] = value; });
+        // The constant inputs 1 of the next layers: a column with bias 1 and no other weights, which gets no gradient.
+        for (int r = 0; r < N; r++) a2[static_cast<size_t>(r) * kRow2 + 400] = 1.0f;
+        w[kFc1 + Fc1::at(400, 120, 401)] = 1.0f;
+        w[kFc2 + Fc2::at(120, 84, 121)] = 1.0f;
+        publish_conv1();
+        publish_conv2(0, kOut2);
+        for (int jb = 0; jb < Fc1::blocks; jb++) publish_dense<Fc1, Fc1Back>(kFc1, kBack1, jb, 0, 400);
+        for (int jb = 0; jb < Fc2::blocks; jb++) publish_dense<Fc2, Fc2Back>(kFc2, kBack2, jb, 0, 120);
+        for (int jb = 0; jb < Fc3::blocks; jb++) publish_dense<Fc3, Fc3Back>(kFc3, kBack3, jb, 0, 84);
     }
 
+    // One member of the team; all call it. Ends early when cancelled.
     void run(Team& team, int rank) {
-        const int begin = U * rank / team.size, end = U * (rank + 1) / team.size;
+        const auto share = [&](int count, int i) { return static_cast<int>(static_cast<int64_t>(count) * i / team.size); };
         for (int t = 1; t <= call_.steps; t++) {
-            if (begin < end) images_pass(begin, end);
+            Lap lap;
+            // Four images are a whole number of vectors of windows.
+            const int fours = (N + 3) / 4;
+            convolve(4 * share(fours, rank), std::min(N, 4 * share(fours, rank + 1)), lap);
             if (rank == 0) stop_ = call_.cancelled();
             team.wait();
             if (stop_) return;
+            classify(share(N, rank), share(N, rank + 1), lap);
+            team.wait();
             if (rank == 0) write_loss(t);
-            if (t == call_.steps) return;
-            weights_pass(Adam(call_.lr, t), team, rank);
+            if (t == call_.steps) return;  // nobody sees the last update
+            backward_to_conv1(share(T, rank), share(T, rank + 1));
+            lap(3);
+            team.wait();
+            update(Adam(call_.lr, t), team, rank, lap);
+            team.wait();
+            if (rank == 0) publish_conv1();
+            lap(8);
             team.wait();
         }
     }
 
-    static int units(int n) { return (n + L - 1) / L; }
-
 private:
-    static constexpr int kWide = 4 * L;  // solo_dense_gradient reads whole blocks of inputs
+    // Copies of weights in the order that a pass reads them.
+    static constexpr int kBack1 = 0, kBack2 = kBack1 + 120 * 400, kBack3 = kBack2 + 84 * 128, kTransposed = kBack3 + 2 * 96;
+    static constexpr int kTapsOuts1 = 0, kTapsOuts2 = 512, kForward = kTapsOuts2 + kTaps2 * kOut2;
 
-    // All that happens image by image: forward, loss, gradients of activations.
-    void images_pass(int begin, int end) {
-        for (int u = begin; u < end; u++) {
-            conv1_forward(x + static_cast<size_t>(u) * kPixels, w + kConv1, a1 + static_cast<size_t>(u) * kActs1,
-                          arg1 + static_cast<size_t>(u) * kActs1);
-            conv2_forward(a1 + static_cast<size_t>(u) * kActs1, w + kConv2, a2 + u * 4, U, arg2 + static_cast<size_t>(u) * kActs2);
-        }
-        dense_forward<4>(kFc1, a2, w, h3, U, begin, end, true);
-        dense_forward<4>(kFc2, h3, w, h4, U, begin, end, true);
-        dense_forward<2>(kFc3, h4, w, h5, U, begin, end, false);
-        for (int u = begin; u < end; u++) loss[u] = loss_and_gradient(h5 + u * 2, label[u], train[u], splat(scale_), d5 + u * 2);
-        dense_input_gradient<2>(kFc3, d5, w, h4, d4, U, begin, end);
-        dense_input_gradient<4>(kFc2, d4, w, h3, d3, U, begin, end);
-        dense_input_gradient<4>(kFc1, d3, w, a2, d2, U, begin, end);
-        for (int u = begin; u < end; u++) {
-            V* sp = spread + static_cast<size_t>(u) * kSpread;
-            V* d = d_a1 + static_cast<size_t>(u) * kActs1;
-            const V* a = a1 + static_cast<size_t>(u) * kActs1;
-            spread_windows(d2 + u * 4, U, arg2 + static_cast<size_t>(u) * kActs2, sp);
-            conv2_input_gradient(sp, w + kConv2, d);
-            for (int i = 0; i < kActs1; i++) d[i] = a[i] <= 0.0f ? V{} : d[i];
-            untangle(u, a, kActs1, flat_a1, kActs1);
-            untangle(u, d, kActs1, flat_d1, kActs1);
-            untangle(u, arg1 + static_cast<size_t>(u) * kActs1, kActs1, flat_arg1, kActs1);
-            untangle(u, arg2 + static_cast<size_t>(u) * kActs2, kActs2, flat_arg2, kActs2);
-            untangle_blocks<4>(u, a2, 400, flat_a2, 400 + kWide);
-            untangle_blocks<4>(u, d2, 400, flat_d2, 400);
-            untangle_blocks<4>(u, h3, 120, flat_h3, 120 + kWide);
-            untangle_blocks<4>(u, d3, 120, flat_d3, 120);
-            untangle_blocks<4>(u, h4, 84, flat_h4, 84 + kWide);
-            untangle_blocks<4>(u, d4, 84, flat_d4, 84);
-            untangle_blocks<2>(u, d5, 2, flat_d5, 2);
+    void publish_conv1() {
+        for (int o = 0; o < kOut1; o++)
+            for (int t = 0; t < kTaps1; t++) forward[kTapsOuts1 + t * kOut1 + o] = w[kConv1 + (o * 5 + t / 15) * kFan1 + t % 15];
+    }
+    void publish_conv2(int begin, int end) {
+        for (int o = begin; o < end; o++)
+            for (int ky = 0; ky < 5; ky++)
+                for (int t = 0; t < 30; t++) {
+                    const float x = w[kConv2 + (o * 5 + ky) * kFan2 + t];
+                    forward[kTapsOuts2 + (ky * 30 + t) * kOut2 + o] = x;
+                    float* s = shifted + o * kShiftOut + (1 + ky) * kShiftRow + t;
+                    s[0] = x;
+                    s[kOut2 * kShiftOut + kOut1] = x;
+                }
+    }
+    template <class D, class Back>
+    void publish_dense(int offset, int to, int jb, int begin, int end) {
+        const int outputs = std::min(D::outputs - jb * D::block, D::block);
+        for (int i = begin; i < end; i++) {
+            const float* from = w + offset + (jb * (D::inputs + 1) + i) * D::block;
+            float* at = back + to + Back::at(jb * D::block, i, D::outputs);
+            for (int j = 0; j < outputs; j++) at[j * Back::block] = from[j];
         }
     }
 
-    // From lanes of images to one row per image.
-    template <class From, class To>
-    void untangle(int u, const From* from, int count, To* to, int row) {
-        const int lanes = N - u * L < L ? N - u * L : L;
-        for (int l = 0; l < lanes; l++)
-            for (int i = 0; i < count; i++) to[static_cast<size_t>(u * L + l) * row + i] = reinterpret_cast<const To*>(from + i)[l];
+    void convolve(int begin, int end, Lap& lap) {
+        const size_t stride = static_cast<size_t>(ImageSet::vectors(N)) * L;
+        for (int x = begin * kWindows1 / L; x * L < end * kWindows1; x++)
+            conv1_forward(set_.patches + static_cast<size_t>(x) * kPatch * L, forward + kTapsOuts1, w + kBias1,
+                          a1 + static_cast<size_t>(x) * L * kOut1, arg1 + static_cast<size_t>(x) * L, stride);
+        lap(0);
+        for (int n = begin; n < end; n++)
+            conv2_forward(a1 + static_cast<size_t>(n) * kActs1, forward + kTapsOuts2, w + kBias2,
+                          a2 + static_cast<size_t>(row[n]) * kRow2, arg2 + static_cast<size_t>(row[n]) * kActs2);
+        lap(1);
     }
-    template <int B>
-    void untangle_blocks(int u, const V* from, int count, float* to, int row) {
-        for (int i = 0; i < count; i += B) {
-            const V* block = from + (static_cast<size_t>(i / B) * U + u) * B;
-            untangle(u, block, B, to + i, row);
+
+    // Dense layers, loss, and their input gradients where rows are training images.
+    void classify(int begin, int end, Lap& lap) {
+        const auto rectify = [](V sum, int, int) { return relu(sum); };
+        const auto keep = [](V sum, int, int) { return sum; };
+        dense<Fc1>(a2, kRow2, w + kFc1, 401, h3, begin, end, rectify);
+        dense<Fc2>(h3, Fc1::row, w + kFc2, 121, h4, begin, end, rectify);
+        dense<Fc3>(h4, Fc2::row, w + kFc3, 85, h5, begin, end, keep);
+        for (int r = begin; r < end; r += L) {
+            const int lanes = std::min(L, end - r);
+            V logits[2] = {}, gradient[2], positive = {};
+            for (int l = 0; l < lanes; l++)
+                logits[0][l] = h5[(r + l) * Fc3::row], logits[1][l] = h5[(r + l) * Fc3::row + 1], positive[l] = label[r + l];
+            const V losses = loss_and_gradient(logits, positive != 0.0f, splat(1.0f / static_cast<float>(T)), gradient);
+            for (int l = 0; l < lanes; l++) {
+                loss[r + l] = losses[l];
+                d5[(r + l) * Fc3::row] = gradient[0][l], d5[(r + l) * Fc3::row + 1] = gradient[1][l];
+            }
         }
+        const int end_train = std::min(end, T);
+        if (begin < end_train) {
+            const auto behind = [](const float* h, int h_row) {
+                return [=](V sum, int n, int i) { return load(h + static_cast<size_t>(n) * h_row + i) <= 0.0f ? V{} : sum; };
+            };
+            dense<Fc3Back>(d5, Fc3::row, back + kBack3, 2, d4, begin, end_train, behind(h4, Fc2::row));
+            dense<Fc2Back>(d4, Fc2::row, back + kBack2, 84, d3, begin, end_train, behind(h3, Fc1::row));
+            dense<Fc1Back>(d3, Fc1::row, back + kBack1, 120, d2, begin, end_train, behind(a2, kRow2));
+        }
+        lap(2);
     }
 
     void write_loss(int t) {
         float sum = 0;
-        for (int n = 0; n < N; n++) sum += train[n / L][n % L] ? 0.0f : loss[n / L][n % L];
-        call_.curves[b_ * call_.steps + t - 1] = canonical(sum / n_val_);
+        for (int r = T; r < N; r++) sum += loss[r];
+        call_.curves[b_ * call_.steps + t - 1] = canonical(sum / static_cast<float>(N - T));
     }
 
-    // Gradients of weights, each over all images in order, and their updates. Threads take blocks of outputs in turn.
-    void weights_pass(const Adam& adam, const Team& team, int rank) {
-        int item = 0;
-        const auto mine = [&] { return item++ % team.size == rank; };
-        for (int o = 0; o < kOut1; o++)
-            if (mine()) {
-                float row[5 * padded(15)];
-                float& bias = g[kConv1 + 450 + o];
-                solo_conv_gradient<3, 14, kOut1, kWindows1>(pixels, kPixels, kRow0, flat_d1, kActs1, flat_arg1, N, o, false, row, bias);
-                for (int t = 0; t < kTaps1; t++) one(adam, kConv1 + t * 6 + o, row[t / 15 * padded(15) + t % 15]);
-                one(adam, kConv1 + 450 + o, bias);
-            }
-        bool finite = true;
-        for (size_t i = 0; i < static_cast<size_t>(N) * kActs1; i++) finite &= flat_a1[i] - flat_a1[i] == 0.0f;
-        for (int o = 0; o < kOut2; o++)
-            if (mine()) {
-                float row[5 * padded(30)];
-                float& bias = g[kConv2 + 2400 + o];
-                solo_conv_gradient<6, 5, kOut2, kWindows2>(flat_a1, kActs1, kRow1, flat_d2, kActs2, flat_arg2, N, o, !finite, row, bias);
-                for (int t = 0; t < kTaps2; t++) one(adam, kConv2 + (o / 4 * kTaps2 + t) * 4 + o % 4, row[t / 30 * padded(30) + t % 30]);
-                one(adam, kConv2 + 2400 + o, bias);
-            }
-        dense_update<4>(kFc1, flat_a2, flat_d3, adam, mine);
-        dense_update<4>(kFc2, flat_h3, flat_d4, adam, mine);
-        dense_update<2>(kFc3, flat_h4, flat_d5, adam, mine);
+    void backward_to_conv1(int begin, int end) {
+        float buffer[kActs1 + kShiftRow];
+        for (int r = begin; r < end; r++) {
+            conv2_input_gradient(d2 + static_cast<size_t>(r) * 400, arg2 + static_cast<size_t>(r) * kActs2, shifted, buffer);
+            const float* a = a1 + static_cast<size_t>(order[r]) * kActs1;
+            float* d = d1 + static_cast<size_t>(r) * kActs1;
+            for (int i = 0; i < kActs1; i++) d[i] = a[i] <= 0.0f ? 0.0f : buffer[i];
+        }
     }
 
-    template <int JB, class Mine>
-    void dense_update(const Dense& d, const float* in, const float* delta, const Adam& adam, Mine mine) {
-        for (int jb = 0; jb < d.outputs / JB; jb++)
-            if (mine()) {
-                solo_dense_gradient<JB>(d, in, d.inputs + kWide, delta, d.outputs, N, jb, g);
-                const int from = d.offset + jb * d.row();
-                for (int i = 0; i < d.row(); i += L) {
-                    const int count = d.row() - i < L ? d.row() - i : L;
-                    if (count == L) many(adam, from + i, g + from + i);
-                    else for (int k = 0; k < count; k++) one(adam, from + i + k, g[from + i + k]);
+    // Gradients of weights, each over all training images in order, and their updates.
+    void update(const Adam& adam, const Team& team, int rank, Lap& lap) {
+        const auto share = [&](int count, int i) { return count * i / team.size; };
+        const int b1 = share(kOut1, team.size - 1 - rank), e1 = share(kOut1, team.size - rank);
+        for (int o = b1; o < e1; o += kOuts1) conv1_update(adam, o, std::min(kOuts1, e1 - o));
+        lap(4);
+        const int b2 = share(kOut2, rank), e2 = share(kOut2, rank + 1);
+        if (b2 < e2) {
+            conv2_update(adam, b2, e2);
+            publish_conv2(b2, e2);
+        }
+        lap(5);
+        update_dense<Fc1, Fc1Back>(adam, a2, kRow2, d3, kFc1, kBack1, team, rank);
+        update_dense<Fc2, Fc2Back>(adam, h3, Fc1::row, d4, kFc2, kBack2, team, rank);
+        update_dense<Fc3, Fc3Back>(adam, h4, Fc2::row, d5, kFc3, kBack3, team, rank);
+        lap(6);
+    }
+
+    template <class D, class Back>
+    void update_dense(const Adam& adam, const float* in, int in_row, const float* delta, int offset, int to, const Team& team, int rank) {
+        const int begin = (D::inputs + 1) * rank / team.size, end = (D::inputs + 1) * (rank + 1) / team.size;
+        for (int jb = 0; jb < D::blocks; jb++) {
+            dense_update<D>(in, in_row, delta, T, jb, begin, end, adam, w + offset, m + offset, v + offset);
+            publish_dense<D, Back>(offset, to, jb, begin, std::min(end, D::inputs));
+        }
+    }
+
+    static constexpr int kOuts1 = L == 16 ? 3 : 1, kParts1 = kFan1 / L, kParts2 = kFan2 / L;
+
+    void conv1_update(const Adam& adam, int o, int count) {
+        if (count == kOuts1) return conv1_update_block<kOuts1>(adam, o);
+        for (int k = 0; k < count; k++) conv1_update_block<1>(adam, o + k);
+    }
+    template <int outs>
+    void conv1_update_block(const Adam& adam, int o) {
+        const size_t stride = static_cast<size_t>(ImageSet::vectors(N)) * L;
+        V c[outs][5][kParts1] = {};
+        float bias[outs] = {};
+        for (int r = 0; r < T; r++) {
+            const float* x = set_.tap_rows + static_cast<size_t>(order[r]) * kTapRows;
+            const float* d = d1 + static_cast<size_t>(r) * kActs1 + o;
+            const uint8_t* arg = arg1 + o * stride + static_cast<size_t>(order[r]) * kWindows1;
+            for (int wy = 0; wy < kSide1; wy++, x += 2 * 28 * kFan1)
+                for (int wx = 0; wx < kSide1; wx++, d += kOut1, arg++)
+                    UNROLL for (int k = 0; k < outs; k++) {
+                        const int top = arg[k * stride];
+                        const float* taps = x + ((top >> 1) * 28 + 2 * wx + (top & 1)) * kFan1;
+                        const V dv = splat(d[k]);
+                        bias[k] += d[k];
+                        UNROLL for (int ky = 0; ky < 5; ky++)
+                            UNROLL for (int i = 0; i < kParts1; i++)
+                                c[k][ky][i] = fma(dv, load(taps + ky * 28 * kFan1 + i * L), c[k][ky][i]);
+                    }
+        }
+        for (int k = 0; k < outs; k++) {
+            for (int ky = 0; ky < 5; ky++)
+                for (int i = 0; i < kParts1; i++) {
+                    const int at = kConv1 + ((o + k) * 5 + ky) * kFan1 + i * L;
+                    adam_in_place(adam, c[k][ky][i], w + at, m + at, v + at);
                 }
+            one(adam, kBias1 + o + k, bias[k]);
+        }
+    }
+
+    void conv2_update(const Adam& adam, int begin, int end) {
+        V g[kOut2][5][kParts2];
+        float bias[kOut2] = {};
+        std::memset(static_cast<void*>(g), 0, sizeof g);
+        alignas(64) float rows[14 * 10 * kFan2];  // this image's rows of taps, aligned
+        for (int r = 0; r < T; r++) {
+            const float* a = a1 + static_cast<size_t>(order[r]) * kActs1;
+            for (int y = 0; y < 14; y++)
+                for (int x = 0; x < 10; x++)
+                    UNROLL for (int i = 0; i < kParts2; i++) store(rows + (y * 10 + x) * kFan2 + i * L, load(a + y * kRow1 + x * kOut1 + i * L));
+            for (int o = begin; o < end; o++) {
+                V c[5][kParts2];
+                float b = bias[o];
+                std::memcpy(static_cast<void*>(c), g[o], sizeof c);
+                for (int window = 0; window < kWindows2; window++) {
+                    const float d = d2[static_cast<size_t>(r) * 400 + window * kOut2 + o];
+                    const int top = arg2[static_cast<size_t>(r) * kActs2 + window * kOut2 + o];
+                    const float* taps = rows + ((window / kSide2 * 2 + (top >> 1)) * 10 + window % kSide2 * 2 + (top & 1)) * kFan2;
+                    const V dv = splat(d);
+                    b += d;
+                    UNROLL for (int ky = 0; ky < 5; ky++)
+                        UNROLL for (int i = 0; i < kParts2; i++) c[ky][i] = fma(dv, load(taps + ky * 10 * kFan2 + i * L), c[ky][i]);
+                }
+                bias[o] = b;
+                std::memcpy(static_cast<void*>(g[o]), c, sizeof c);
             }
+        }
+        for (int o = begin; o < end; o++) {
+            for (int ky = 0; ky < 5; ky++)
+                for (int i = 0; i < kParts2; i++) {
+                    const int at = kConv2 + (o * 5 + ky) * kFan2 + i * L;
+                    adam_in_place(adam, g[o][ky][i], w + at, m + at, v + at);
+                }
+            one(adam, kBias2 + o, bias[o]);
+        }
     }
-    void many(const Adam& adam, int at, const float* gradient) {
-        V wv = load_unaligned(w + at), mv = load_unaligned(m + at), vv = load_unaligned(v + at);
-        adam.update(load_unaligned(gradient), wv, mv, vv);
-        store_unaligned(w + at, wv), store_unaligned(m + at, mv), store_unaligned(v + at, vv);
-    }
+
     void one(const Adam& adam, int at, float gradient) {
         V wv = splat(w[at]), mv = splat(m[at]), vv = splat(v[at]);
         adam.update(splat(gradient), wv, mv, vv);
@@ -1041,69 +861,40 @@ private:
 
     const Call& call_;
     const int64_t b_;
-    const int N, U;  // images, units of L images
-    float scale_, n_val_;
+    const int N;  // images
+    int T = 0;    // of these, training images
+    const ImageSet& set_;
+    std::vector<int> order, row;  // image of a row, row of an image
     bool stop_ = false;
-    float *w, *m, *v, *g;
-    V *x, *a1, *a2, *d2, *h3, *d3, *h4, *d4, *h5, *d5, *loss, *spread, *d_a1;
-    I *label, *train;
-    Bytes *arg1, *arg2;
-    float *pixels, *flat_a1, *flat_d1, *flat_d2, *flat_a2, *flat_h3, *flat_h4, *flat_d3, *flat_d4, *flat_d5;
-    uint8_t *flat_arg1, *flat_arg2;
+    float *w, *m, *v, *back, *forward, *shifted;
+    float *a1, *d1, *a2, *d2, *h3, *d3, *h4, *d4, *h5, *d5, *loss, *label;
+    uint8_t *arg1, *arg2;
 };
-
-void train_solo(const Call& call, int64_t b) {
-    Workspace space(Solo::bytes(call.n_images));
-    Team team(1);
-    Solo(call, b, space).run(team, 0);
-}
 
 // -------------------------------------------------------------------------------------------------- work list
 
-struct Item {
-    std::vector<int64_t> members;  // one: solo, or more: a group
-    bool solo;
+constexpr int kTeam = 12;  // more threads than this find too little to share
+
+// An image set while trainings use it: made ready by the first, freed by the last.
+class SharedSet {
+public:
+    const ImageSet& get(const float* images, int n) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (!set_) set_ = std::make_unique<ImageSet>(images, n);
+        return *set_;
+    }
+    void done() {
+        if (--users == 0) {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            set_.reset();
+        }
+    }
+    std::atomic<int64_t> users{0};
+
+private:
+    std::mutex mutex_;
+    std::unique_ptr<ImageSet> set_;
 };
-
-enum Mode { kAuto = 0, kGroups = 1, kSolos = 2 };
-
-// Time of one solo training on one thread, in group times: image units against images, and what it does besides.
-double solo_cost(int n_images) { return 1.35 * Solo::units(n_images) / n_images; }
-
-// Groups where lanes and cores can be filled, solo trainings where not. All choices give the same bits.
-std::vector<Item> plan(const Call& call, int64_t batch, int threads, Mode mode) {
-    std::vector<std::vector<int64_t>> sets;
-    std::vector<int64_t> set_of;  // few sets: linear in their largest number
-    for (int64_t b = 0; b < batch; b++) {
-        if (static_cast<size_t>(call.image_set[b]) >= set_of.size()) set_of.resize(call.image_set[b] + 1, -1);
-        int64_t& s = set_of[call.image_set[b]];
-        if (s < 0) s = static_cast<int64_t>(sets.size()), sets.emplace_back();
-        sets[s].push_back(b);
-    }
-    const double solo = solo_cost(call.n_images);
-    std::vector<Item> groups, solos;
-    for (const auto& members : sets)
-        for (size_t i = 0; i < members.size(); i += L) {
-            const size_t count = members.size() - i < L ? members.size() - i : L;
-            const bool one_by_one = mode == kSolos || (mode == kAuto && static_cast<double>(count) * solo < 1);
-            if (!one_by_one) groups.push_back({{members.begin() + i, members.begin() + i + count}, false});
-            for (size_t k = 0; one_by_one && k < count; k++) solos.push_back({{members[i + k]}, true});
-        }
-    // Groups that would leave threads idle in the last round are dissolved where that is estimated to end sooner.
-    const int odd = static_cast<int>(groups.size() % threads);
-    if (mode == kAuto && odd != 0) {
-        double extra = 0;
-        for (int i = 0; i < odd; i++) extra += static_cast<double>(groups[groups.size() - 1 - i].members.size()) * solo;
-        const double rest = static_cast<double>(solos.size()) * solo;
-        const double together = (odd + rest) / threads > 1 ? (odd + rest) / threads : 1, apart = (extra + rest) / threads;
-        for (int i = 0; apart < together && i < odd; i++) {
-            for (int64_t b : groups.back().members) solos.push_back({{b}, true});
-            groups.pop_back();
-        }
-    }
-    groups.insert(groups.end(), solos.begin(), solos.end());
-    return groups;
-}
 
 // Runs body(0) .. body(count - 1) on threads of their own (the first on this one); fewer where the system refuses.
 // The first exception is passed on after all have ended.
@@ -1131,41 +922,58 @@ int in_parallel(int count, Body body) {
     return failed ? -1 : 0;
 }
 
-void run_items(const Call& call, const std::vector<Item>& items, int threads) {
-    std::atomic<size_t> next{0};
-    std::atomic<bool> failed{false};
-    if (in_parallel(threads, [&](int) {
-            for (size_t i; !call.cancelled() && (i = next++) < items.size();) {
-                if (items[i].solo) train_solo(call, items[i].members[0]);
-                else train_group(call, items[i].members.data(), static_cast<int>(items[i].members.size()));
-            }
-        }) != 0)
-        throw std::bad_alloc();
-}
-
-// Fewer solo trainings than threads: each gets a team.
-void run_team(const Call& call, int64_t b, int size) {
-    Workspace space(Solo::bytes(call.n_images));
-    Solo solo(call, b, space);
+// Trains b with `size` threads.
+void train(const Call& call, int64_t b, const ImageSet& set, int size, Workspace& space) {
+    space.clear();
+    Training training(call, b, set, space);
     Team team(size);
     std::vector<std::thread> others;
+    others.reserve(size);
     std::atomic<int> go{0};  // a team starts only when it is complete
     try {
         for (int rank = 1; rank < size; rank++)
             others.emplace_back([&, rank] {
                 while (go.load(std::memory_order_acquire) == 0) std::this_thread::yield();
-                if (go.load(std::memory_order_acquire) > 0) solo.run(team, rank);
+                if (go.load(std::memory_order_acquire) > 0) training.run(team, rank);
             });
-    } catch (const std::system_error&) {
+        go.store(1, std::memory_order_release);
+        training.run(team, 0);
+    } catch (const std::system_error&) {  // no more threads to be had: work alone
         go.store(-1, std::memory_order_release);
-        for (auto& thread : others) thread.join();
         Team alone(1);
-        solo.run(alone, 0);
-        return;
+        training.run(alone, 0);
     }
-    go.store(1, std::memory_order_release);
-    solo.run(team, 0);
     for (auto& thread : others) thread.join();
+}
+
+void train_all(const Call& call, int64_t batch, int threads) {
+    // Image set by image set, so that few sets are held at a time.
+    std::vector<int64_t> list(batch);
+    int64_t n_sets = 0;
+    for (int64_t b = 0; b < batch; b++) list[b] = b, n_sets = std::max(n_sets, call.image_set[b] + 1);
+    std::stable_sort(list.begin(), list.end(), [&](int64_t a, int64_t b) { return call.image_set[a] < call.image_set[b]; });
+    std::vector<SharedSet> sets(n_sets);
+    for (int64_t b = 0; b < batch; b++) sets[call.image_set[b]].users++;
+
+    const int workers = static_cast<int>(std::min<int64_t>(threads, batch));
+    std::atomic<int64_t> next{0};
+    // The last trainings, fewer than threads, are shared by teams instead of leaving threads idle.
+    const int64_t alone = batch / threads * threads;
+    const int failed = in_parallel(workers, [&](int) {
+        Workspace space(Training::bytes(call.n_images));
+        for (int64_t i; !call.cancelled() && (i = next++) < batch;) {
+            const int64_t b = list[i];
+            SharedSet& shared = sets[call.image_set[b]];
+            int size = 1;
+            if (i >= alone) {
+                const int left = static_cast<int>(batch - alone), k = static_cast<int>(i - alone);
+                size = std::min(threads / left + (k < threads % left), kTeam);
+            }
+            train(call, b, shared.get(call.images + call.image_set[b] * call.n_images * kPixels, call.n_images), size, space);
+            shared.done();
+        }
+    });
+    if (failed) throw std::bad_alloc();
 }
 
 }  // namespace
@@ -1194,31 +1002,18 @@ EXPORT int lanes_best_isa() {
 
 // (61326,) initial weights in PyTorch's flat order.
 EXPORT void lanes_initial_weights(uint64_t seed, float* out) {
-    draw_weights(&seed, 1, [&](int flat, int, float value) { out[flat] = value; });
+    draw_weights(seed, [&](int flat, float value) { out[flat] = value; });
 }
 
 // Curves of `batch` trainings; 0 when done, 1 when cancelled, 2 when out of memory. Arguments are checked by the caller.
 EXPORT int lanes_curves(const float* images, int n_images, const uint8_t* labels, const uint8_t* train, const uint64_t* seeds,
-                 const int64_t* image_set, int64_t batch, int steps, double lr, int threads,
-                 const int32_t* cancel, float* curves) {
+                        const int64_t* image_set, int64_t batch, int steps, double lr, int threads, const int32_t* cancel,
+                        float* curves) {
     static_assert(sizeof(std::atomic<int32_t>) == sizeof(int32_t), "the flag is a plain word to the caller");
     const Call call{images, n_images, labels, train, seeds, image_set, steps, lr,
                     reinterpret_cast<const std::atomic<int32_t>*>(cancel), curves};
     try {
-        const std::vector<Item> items = plan(call, batch, threads, kAuto);
-        const int count = static_cast<int>(items.size());
-        bool all_solo = true;
-        for (const Item& item : items) all_solo &= item.solo;
-        if (all_solo && count < threads) {
-            const int units = Solo::units(n_images);
-            if (in_parallel(count, [&](int i) {
-                    const int share = threads / count + (i < threads % count);
-                    run_team(call, items[i].members[0], share < units ? share : units);
-                }) != 0)
-                throw std::bad_alloc();
-        } else {
-            run_items(call, items, threads < count ? threads : count);
-        }
+        train_all(call, batch, threads);
     } catch (const std::bad_alloc&) {
         return 2;
     }
