@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,7 @@ class Plugins:
         registration = self.searchers.get(family)
         if registration is None or registration.variants is None:
             raise UserError(f"unknown searcher {name!r}{nearest(name, self.searchers)}{self._failed_hint()}")
-        known = registration.variants()
+        known = _variants(registration)
         if not colon or variant not in known:
             what = f"searcher {name!r} needs a variant, {family}:NAME" if not colon else f"unknown searcher {name!r}"
             close = [f"{family}:{v}" for v in known] if colon else [f"{family}:{v}" for v in list(known)[:3]]
@@ -88,8 +89,12 @@ def load_plugins(extra: Iterable[str] = ()) -> Plugins:
     found = Plugins()
     claims: dict[str, list[Registration]] = {}
     for name, origin, version, module, load in _candidates(extra):
+        if manager.has_plugin(name) or name in found.failures:
+            name = f"{name} ({origin})"
         try:
             plugin = load()
+            if manager.is_registered(plugin):
+                continue  # an installed plugin, given once more by its module's name
             manager.register(plugin, name=name)
             manager.check_pending()
             for registration in _registrations(manager, plugin, name, origin, version, module):
@@ -113,7 +118,7 @@ def load_file_or_module(name: str) -> ModuleType:
     if not name.endswith(".py"):
         return importlib.import_module(name)
     path = Path(name).resolve()
-    module_name = f"tdbench_plugin_{path.stem}"
+    module_name = f"tdbench_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"  # two files may share a name
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no plugin file {name}")
@@ -123,12 +128,20 @@ def load_file_or_module(name: str) -> ModuleType:
     return module
 
 
+def _variants(registration: Registration) -> Sequence[str]:
+    try:
+        return registration.variants() if registration.variants is not None else ()
+    except Exception as error:  # the plugin's own code: its library may be missing
+        what = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise UserError(f"the variants of {registration.name!r} cannot be listed: {what}") from error
+
+
 def _candidates(extra: Iterable[str]) -> Iterable[tuple[str, str, str, str, Callable[[], Any]]]:
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         dist = entry.dist
         label, version = (dist.metadata["Name"], dist.version) if dist is not None else (entry.value, "")
         yield entry.name, label, version, entry.value, entry.load
-    for name in extra:
+    for name in dict.fromkeys(str(Path(name).resolve()) if name.endswith(".py") else name for name in extra):
         yield Path(name).stem, name, "", name, lambda name=name: load_file_or_module(name)  # type: ignore[misc]
 
 
