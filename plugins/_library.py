@@ -47,7 +47,7 @@ class BorrowedRandomState:
     """
 
     def __init__(self, seed: int) -> None:
-        self._numpy = np.random.RandomState(seed).get_state()
+        self._numpy = np.random.RandomState([seed, 1]).get_state()  # not the sequence of the library's own generator
         self._python = random.Random(seed).getstate()
         self._swap_back: list[tuple[object, object]] = []
 

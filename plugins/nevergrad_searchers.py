@@ -65,8 +65,13 @@ class RecommendingNevergradSearcher(NevergradSearcher):
         """(dim,) the optimizer's own recommendation; the middle of the box before anything was told."""
         if not self._told:
             return np.full(self._optimizer.dimension, 0.5)
-        with quiet(), self._random_state:
-            return _in_box(self._optimizer.provide_recommendation().value)
+        generator = self._optimizer.parametrization.random_state
+        state = generator.get_state()
+        try:  # some rules draw, which must not change what is asked next
+            with quiet(), BorrowedRandomState(0):
+                return _in_box(self._optimizer.provide_recommendation().value)
+        finally:
+            generator.set_state(state)
 
 
 def _in_box(values: Any) -> NDArray[np.float64]:
