@@ -13,13 +13,13 @@ from tdbench.hookspecs import hookimpl
 from tdbench.searcher import Problem, Searcher
 
 if typing.TYPE_CHECKING:
-    from tdbench.arena import bench, run
+    from tdbench.campaign import bench, run
     from tdbench.protocol import Protocol
     from tdbench.space import TaskSpace
 
 __all__ = ["Problem", "Protocol", "Searcher", "TaskSpace", "UserError", "bench", "hookimpl", "run"]
 
-_LAZY = {"TaskSpace": "space", "Protocol": "protocol", "run": "arena", "bench": "arena"}
+_LAZY = {"TaskSpace": "space", "Protocol": "protocol", "run": "campaign", "bench": "campaign"}
 
 
 def __getattr__(name: str) -> typing.Any:

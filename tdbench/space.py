@@ -238,6 +238,8 @@ def evaluate(requests: Sequence[Request], engine: Engine) -> list[NDArray[np.flo
     results: list[NDArray[np.float64]] = [np.empty(request.seeds.shape) for request in requests]
     groups: dict[tuple[int, int, float], list[int]] = {}
     for i, request in enumerate(requests):
+        if not request.seeds.size:
+            continue
         protocol = request.space.protocol
         groups.setdefault((request.space.n, protocol.steps, protocol.lr), []).append(i)
     for members in groups.values():

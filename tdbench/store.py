@@ -42,6 +42,9 @@ CREATE TABLE ask (
 CREATE TABLE evaluation (
     run TEXT NOT NULL REFERENCES run(id), evaluation INTEGER NOT NULL, labels BLOB NOT NULL, taskness REAL NOT NULL,
     PRIMARY KEY (run, evaluation)) WITHOUT ROWID;
+CREATE TABLE recommendation (
+    run TEXT NOT NULL REFERENCES run(id), share REAL NOT NULL, labels BLOB NOT NULL,
+    PRIMARY KEY (run, share)) WITHOUT ROWID;
 CREATE TABLE confirmation (
     space TEXT NOT NULL REFERENCES space(identity), engine TEXT NOT NULL, labels BLOB NOT NULL,
     replicates INTEGER NOT NULL, taskness BLOB NOT NULL,
@@ -220,12 +223,30 @@ class Store:
                 )
             self._db.executemany("UPDATE run SET seconds = ? WHERE id = ?", [(s, run) for run, s in seconds.items()])
 
-    def finish(self, run: str, status: str, error: str, seconds: float, row: dict[str, Any]) -> None:
+    def finish(
+        self,
+        run: str,
+        status: str,
+        error: str,
+        seconds: float,
+        row: dict[str, Any],
+        recommended: dict[float, NDArray[np.uint8]] | None = None,
+    ) -> None:
+        """End a run: its status, its leaderboard row, and its (N,) recommendations by share of the budget."""
         with self._transaction():
+            self._db.executemany(
+                "INSERT INTO recommendation VALUES (?, ?, ?)",
+                [(run, share, pack_labels(y[None])[0]) for share, y in (recommended or {}).items()],
+            )
             self._db.execute(
                 "UPDATE run SET status = ?, error = ?, seconds = ?, row = ? WHERE id = ?",
                 (status, error, seconds, json.dumps(row), run),
             )
+
+    def recommended(self, run: str, n_images: int) -> dict[float, NDArray[np.uint8]]:
+        """Share of the budget -> (N,) label vector that an ended run recommended after it; 1.0 is its result."""
+        rows = self._db.execute("SELECT share, labels FROM recommendation WHERE run = ? ORDER BY share", (run,))
+        return {share: unpack_labels([blob], n_images)[0] for share, blob in rows}
 
     def confirmed(self, space: str, engine: str, labels: NDArray[np.uint8], replicates: int) -> NDArray[np.float64] | None:
         """(replicates,) taskness of an (N,) label vector on the space's confirmation, where it is known."""

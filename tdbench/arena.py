@@ -1,0 +1,401 @@
+"""Many runs in lockstep: ask all that are ready, train their labelings in one batch, commit, tell.
+
+What a run does depends on nothing but its settings: replicates are drawn by (space seed, run seed, evaluation,
+replicate), engines are batch-invariant, and every searcher has a process to itself.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing.connection import wait
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench import environment
+from tdbench.confirm import tag_of
+from tdbench.engine import Engine
+from tdbench.leaderboard import CHECKPOINTS, Row, row_to_json
+from tdbench.plugins import Registration
+from tdbench.progress import Progress
+from tdbench.score import standard_error
+from tdbench.searcher import Problem
+from tdbench.settings import Options, RunSettings
+from tdbench.space import Request, TaskSpace, evaluate
+from tdbench.store import Asked, RunRecord, Store, digest
+from tdbench.worker import Start, Turn, Worker, WorkerFailure
+
+Labels = NDArray[np.uint8]
+
+PATIENCE = 0.05  # seconds to wait for more asks before training a batch that does not fill the engine
+
+
+@dataclass(eq=False)
+class Job:
+    """Labelings to train in one piece, and what to do with their (n, k) taskness."""
+
+    request: Request
+    engine: Engine
+    done: Callable[[NDArray[np.float64]], None]
+
+    @property
+    def trainings(self) -> int:
+        return self.request.seeds.size
+
+
+@dataclass(eq=False)
+class LiveRun:
+    """A run under way: its history, and the searcher's worker while it lives."""
+
+    settings: RunSettings
+    space: TaskSpace
+    engine: Engine
+    record: RunRecord
+    registration: Registration
+    recorded: deque[Asked]  # asks still to be replayed
+    labels: list[Labels] = field(default_factory=list)  # (n, N) of every ask so far
+    told: list[NDArray[np.float64]] = field(default_factory=list)  # (n,) taskness of each
+    recommended: dict[float, Labels] = field(default_factory=dict)  # checkpoint -> (N,)
+    worker: Worker | None = None
+    started: float = field(default_factory=time.monotonic)
+    last_scores: NDArray[np.float64] | None = None
+    status: str = "running"
+    error: str = ""
+
+    @property
+    def evaluated(self) -> int:
+        return sum(len(values) for values in self.told)
+
+    @property
+    def seconds(self) -> float:
+        return self.record.seconds + time.monotonic() - self.started
+
+    @property
+    def best_told(self) -> float:
+        return max((float(values.max()) for values in self.told), default=math.nan)
+
+    def problem(self) -> Problem:
+        return Problem(
+            dim=self.space.n,
+            n_images=self.space.n,
+            n_positives=self.space.n_positives,
+            batch_size=self.settings.batch,
+            budget=self.settings.budget,
+            seed=self.settings.seed,
+            images=self.space.images if self.registration.sees_images else None,
+        )
+
+    def due_checkpoints(self) -> list[float]:
+        """Shares of the budget that are reached and have no recommendation yet."""
+        reached = self.evaluated
+        return [
+            share
+            for share in CHECKPOINTS
+            if share not in self.recommended and reached >= math.ceil(share * self.settings.budget)
+        ]
+
+
+class InvalidAnswer(Exception):
+    """The searcher answered with something that is not what it was asked for."""
+
+
+class Arena:
+    """Runs a set of runs to their end. Every evaluation is committed before its searcher is told."""
+
+    def __init__(self, store: Store, options: Options, progress: Progress, on_end: Callable[[LiveRun, Row], None]):
+        self.store = store
+        self.options = options
+        self.progress = progress
+        self.on_end = on_end
+        self.waiting: deque[LiveRun] = deque()
+        self.alive: list[LiveRun] = []
+        self.jobs: deque[Job] = deque()
+        self.uncommitted: list[tuple[LiveRun, Asked]] = []
+
+    def run(self, runs: list[LiveRun]) -> None:
+        """Play all runs. Raises UserError where the log cannot be written; workers are gone when this returns."""
+        self.waiting.extend(runs)
+        try:
+            while self.waiting or self.alive or self.jobs:
+                self._start_workers()
+                self._listen()
+                self._train()
+        finally:
+            for run in self.alive:
+                self._dismiss(run)
+
+    def _start_workers(self) -> None:
+        starting = sum(1 for run in self.alive if run.worker is not None and not run.worker.ready)
+        room = max(2, environment.available_cores()) - starting
+        while self.waiting and room > 0 and len(self.alive) < self.options.workers:
+            run = self.waiting.popleft()
+            start = Start(run.settings.searcher, self.options.plugins, run.problem(), self.options.memory_limit)
+            run.started = time.monotonic()
+            run.worker = Worker(start, self.options.start_timeout, self.options.ask_timeout)
+            self.alive.append(run)
+            room -= 1
+
+    def _listen(self) -> None:
+        """Take the answers that are there; wait for more only where the engine would otherwise be left idle."""
+        while True:
+            busy = {run.worker.connection: run for run in self.alive if run.worker is not None}
+            if not busy:
+                return
+            filled = sum(job.trainings for job in self.jobs) >= max((j.engine.best_batch for j in self.jobs), default=1)
+            listening = [c for c, run in busy.items() if run.worker is not None and run.worker.deadline < math.inf]
+            if not listening:
+                return
+            deadline = min(run.worker.deadline for run in busy.values() if run.worker is not None)
+            patience = 0.0 if filled else PATIENCE if self.jobs else max(0.0, deadline - time.monotonic())
+            answered = wait(listening, patience)
+            for connection in answered:
+                self._take_answer(busy[connection])  # type: ignore[index]
+            if not answered:
+                now = time.monotonic()
+                for run in [r for r in self.alive if r.worker is not None and r.worker.deadline <= now]:
+                    assert run.worker is not None  # the filter above
+                    self._fail(run, run.worker.overdue())
+            if self.jobs and not answered:
+                return
+            self._start_workers()
+
+    def _take_answer(self, run: LiveRun) -> None:
+        worker = run.worker
+        assert worker is not None  # only runs with a worker are listened to
+        try:
+            reply = worker.reply()
+            if not worker.ready:
+                worker.ready = True
+                self._next_turn(run, tell=None)
+                return
+            due = run.due_checkpoints()
+            if due:
+                labels = self._recommendation(run, reply.recommended)
+                run.recommended.update(dict.fromkeys(due, labels))
+            if run.evaluated >= run.settings.budget:
+                self._dismiss(run)
+                self._confirm(run)
+            else:
+                self._take_ask(run, reply.asked)
+        except WorkerFailure as failure:
+            self._fail(run, failure)
+        except InvalidAnswer as invalid:
+            self._fail(run, WorkerFailure("invalid", str(invalid)))
+
+    def _next_turn(self, run: LiveRun, tell: NDArray[np.float64] | None) -> None:
+        """Tell the (n,) taskness of the last ask, and ask for what the budget has left."""
+        assert run.worker is not None  # a run without one is confirmed, not asked
+        told = None
+        if tell is not None and run.last_scores is not None:
+            told = (run.last_scores, 1.0 - tell)
+        left = run.settings.budget - run.evaluated
+        recommend = bool(run.due_checkpoints()) and run.settings.recommend == "searcher"
+        run.worker.request(Turn(told, recommend, min(run.settings.batch, left)))
+
+    def _take_ask(self, run: LiveRun, asked: Any) -> None:
+        first = run.evaluated
+        n = min(run.settings.batch, run.settings.budget - first)
+        scores = _checked_scores(asked, (n, run.space.n), "ask")
+        run.last_scores = scores
+        labels = run.space.decode(scores)
+        if run.recorded:
+            ask = run.recorded.popleft()
+            if ask.digest != digest(scores) or len(ask.labels) != n:
+                raise InvalidAnswer(
+                    f"not reproducible: on resume the searcher asked something else at evaluation {first} than the "
+                    "log has, so the run cannot go on; run it anew with --again"
+                )
+            self._account(run, ask)
+            self._next_turn(run, ask.taskness)
+            return
+        fresh = self._unknown(run, labels)
+        seeds = run.space.told_seeds(
+            first + np.flatnonzero(fresh), run.settings.replicates, run.settings.noise, run.settings.seed
+        )
+
+        def done(values: NDArray[np.float64]) -> None:
+            taskness = np.empty(n)
+            taskness[fresh] = values.mean(axis=1)
+            if not fresh.all():
+                known = _first_told(run, labels[fresh], taskness[fresh])
+                taskness[~fresh] = [known[row.tobytes()] for row in labels[~fresh]]
+            self.uncommitted.append((run, Asked(first, digest(scores), labels, taskness)))
+
+        self.jobs.append(Job(Request(run.space, labels[fresh], seeds), run.engine, done))
+
+    @staticmethod
+    def _unknown(run: LiveRun, labels: Labels) -> NDArray[np.bool_]:
+        """(n,) which label vectors must be trained: all, but in frozen mode only those not told before."""
+        if run.settings.noise == "fresh":
+            return np.ones(len(labels), dtype=np.bool_)
+        seen = {row.tobytes() for ask in run.labels for row in ask}
+        fresh = []
+        for row in labels:
+            fresh.append(row.tobytes() not in seen)
+            seen.add(row.tobytes())
+        return np.array(fresh, dtype=np.bool_)
+
+    def _account(self, run: LiveRun, ask: Asked) -> None:
+        run.labels.append(ask.labels)
+        run.told.append(ask.taskness)
+        self.progress.advance(len(ask.labels), run.best_told)
+
+    def _recommendation(self, run: LiveRun, scores: Any) -> Labels:
+        """The searcher's own where it makes one, else the best told (the first of equals)."""
+        if scores is not None and run.settings.recommend == "searcher":
+            checked = _checked_scores(np.asarray(scores)[None], (1, run.space.n), "recommend")
+            return run.space.decode(checked)[0]
+        labels, told = np.concatenate(run.labels), np.concatenate(run.told)
+        best: Labels = labels[int(np.argmax(told))]
+        return best
+
+    def _confirm(self, run: LiveRun) -> None:
+        tag = tag_of(run.engine)
+        wanted = list({labels.tobytes(): labels for labels in run.recommended.values()}.values())
+        self.confirm(
+            run.space, run.engine, np.stack(wanted), run.settings.confirm, lambda: self._end(run, self._row(run, tag))
+        )
+
+    def confirm(
+        self, space: TaskSpace, engine: Engine, labels: Labels, replicates: int, then: Callable[[], None]
+    ) -> None:
+        """Queue the confirmation of those (n, N) label vectors that are not in the log yet, and what follows."""
+        tag = tag_of(engine)
+        missing = [y for y in labels if self.store.confirmed(space.identity, tag, y, replicates) is None]
+        if not missing:
+            then()
+            return
+        stacked = np.stack(missing)
+
+        def done(values: NDArray[np.float64]) -> None:
+            self.store.add_confirmations(space.identity, tag, stacked, values)
+            self.progress.extra(values.size)
+            then()
+
+        self.progress.expect_extra(len(stacked) * replicates)
+        self.jobs.append(Job(Request(space, stacked, space.confirm_seeds(len(stacked), replicates)), engine, done))
+
+    def _train(self) -> None:
+        """Train the jobs that have waited longest, together, as many as fill the engine; commit; tell."""
+        if not self.jobs:
+            return
+        engine = self.jobs[0].engine
+        batch: list[Job] = []
+        trainings = 0
+        for job in list(self.jobs):
+            if job.engine is engine and trainings < engine.best_batch:
+                batch.append(job)
+                trainings += job.trainings
+                self.jobs.remove(job)
+        self.uncommitted = []
+        for job, values in zip(batch, evaluate([job.request for job in batch], engine), strict=True):
+            job.done(values)
+        if self.uncommitted:
+            self.store.append(
+                [(run.record.id, ask) for run, ask in self.uncommitted],
+                {run.record.id: run.seconds for run, _ in self.uncommitted},
+            )
+        for run, ask in self.uncommitted:
+            self._account(run, ask)
+            self._next_turn(run, ask.taskness)
+
+    def _fail(self, run: LiveRun, failure: WorkerFailure) -> None:
+        run.status, run.error = failure.status, str(failure)
+        self._dismiss(run)
+        self.progress.skip(run.settings.budget - run.evaluated)
+        self._end(run, self._row(run, tag_of(run.engine)))
+
+    def _dismiss(self, run: LiveRun) -> None:
+        if run.worker is not None:
+            run.worker.kill()
+            run.worker = None
+        self.alive = [other for other in self.alive if other is not run]
+
+    def _end(self, run: LiveRun, row: Row) -> None:
+        self.store.finish(run.record.id, row.status, row.error, row.seconds, row_to_json(row), run.recommended)
+        self.on_end(run, row)
+
+    def _row(self, run: LiveRun, tag: str) -> Row:
+        settings, space = run.settings, run.space
+        status = "ok" if run.status == "running" else run.status
+        confirmed = {
+            share: self.store.confirmed(space.identity, tag, labels, settings.confirm)
+            for share, labels in run.recommended.items()
+        }
+        mean = {share: math.nan if values is None else float(values.mean()) for share, values in confirmed.items()}
+        final = confirmed.get(1.0)
+        labels = np.concatenate(run.labels) if run.labels else np.zeros((0, space.n), dtype=np.uint8)
+        told = np.concatenate(run.told) if run.told else np.zeros(0)
+        distinct = len(np.unique(labels, axis=0))
+        own = (labels == run.recommended[1.0]).all(axis=1) if 1.0 in run.recommended else np.zeros(len(labels), bool)
+        trained = distinct if settings.noise == "frozen" else len(labels)
+        return Row(
+            space=space.identity,
+            data=space.source,
+            classes="|".join(space.classes),
+            n=space.n,
+            ratio=space.ratio,
+            space_seed=space.seed,
+            split=space.protocol.split,
+            steps=space.protocol.steps,
+            lr=space.protocol.lr,
+            searcher=settings.searcher,
+            searcher_version=run.record.searcher_version,
+            sees_images=run.registration.sees_images,
+            seed=settings.seed,
+            budget=settings.budget,
+            batch=settings.batch,
+            replicates=settings.replicates,
+            noise=settings.noise,
+            confirm=settings.confirm,
+            recommend=settings.recommend,
+            told=run.best_told,
+            recommended_told=float(told[own].mean()) if own.any() else math.nan,
+            confirmed=mean.get(1.0, math.nan),
+            confirmed_se=math.nan if final is None else standard_error(final),
+            optimism=run.best_told - mean.get(1.0, math.nan),
+            confirmed_10=mean.get(0.1, math.nan),
+            confirmed_20=mean.get(0.2, math.nan),
+            confirmed_50=mean.get(0.5, math.nan),
+            distinct=distinct,
+            evaluations=run.evaluated,
+            trainings=trained * settings.replicates,
+            seconds=round(run.seconds, 3),
+            status=status,
+            error=run.error,
+            engine=run.engine.name,
+            engine_detail=run.engine.detail,
+            device=run.engine.device,
+            hardware=environment.hardware(run.engine.device),
+            versions=environment.versions(),
+            timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
+            run=run.record.id,
+        )
+
+
+def _checked_scores(asked: Any, shape: tuple[int, int], what: str) -> NDArray[np.float64]:
+    try:
+        scores = np.array(asked, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidAnswer(f"{what} must return numbers with shape {shape}: {error}") from None
+    if scores.shape != shape:
+        raise InvalidAnswer(f"{what} must return an array with shape {shape}, but it had shape {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise InvalidAnswer(f"{what} returned NaN or infinite values")
+    if scores.size and (scores.min() < 0 or scores.max() > 1):
+        raise InvalidAnswer(f"{what} must return values in [0, 1], got {scores.min():g} to {scores.max():g}")
+    return scores
+
+
+def _first_told(run: LiveRun, labels: Labels, taskness: NDArray[np.float64]) -> dict[bytes, float]:
+    """Label vector -> taskness, of everything told so far and of these."""
+    known = {row.tobytes(): float(v) for row, v in zip(labels, taskness, strict=True)}
+    for asked, told in zip(run.labels, run.told, strict=True):
+        known.update({row.tobytes(): float(v) for row, v in zip(asked, told, strict=True)})
+    return known

@@ -1,0 +1,280 @@
+"""`tdbench run`, `bench` and `status`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tdbench.errors import UserError, nearest
+from tdbench.settings import DEFAULT_OUT, RECOMMEND_RULES, Options, RunSettings
+from tdbench.space import NOISE_MODES
+
+if TYPE_CHECKING:
+    from tdbench.campaign import Result
+
+F = TypeVar("F", bound=Callable[..., Any])
+_RUN = {field.name: field.default for field in dataclasses.fields(RunSettings)}
+_OPTIONS = {field.name: field.default for field in dataclasses.fields(Options)}
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _numbers(_context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if value is None else tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"expected whole numbers separated by commas, got {value!r}", param=parameter) from None
+
+
+def _default(name: str) -> dict[str, Any]:
+    return {"default": _RUN.get(name, _OPTIONS.get(name)), "show_default": True}
+
+
+# Options of `run` and `bench`, in the order of the help page.
+SHARED: list[Callable[[Any], Any]] = [
+    click.option("--classes", callback=_names, help="Class names, the first one class A; random ones by default."),
+    click.option("--budget", type=int, help="Evaluations in a run.", **_default("budget")),
+    click.option("--batch", type=int, help="Labelings asked at a time.", **_default("batch")),
+    click.option("--replicates", type=int, help="Trainings per evaluation.", **_default("replicates")),
+    click.option("--noise", type=click.Choice(NOISE_MODES), help="Replicates: new each time, or the same ones.",
+                 **_default("noise")),
+    click.option("--split", type=click.Choice(["stratified", "random"]), help="Train/validation split.",
+                 **_default("split")),
+    click.option("--confirm", type=int, help="Fresh replicates that score the result.", **_default("confirm")),
+    click.option("--steps", type=int, help="Adam steps of a training.", **_default("steps")),
+    click.option("--lr", type=float, help="Adam's learning rate.", **_default("lr")),
+    click.option("--recommend", type=click.Choice(RECOMMEND_RULES),
+                 help="What is confirmed: the searcher's own recommendation where it makes one, or the best told.",
+                 **_default("recommend")),
+    click.option("--engine", help="auto, native, batched or reference.", **_default("engine")),
+    click.option("--device", help="auto, cpu or cuda.", **_default("device")),
+    click.option("--threads", type=int, help="CPU threads of the engine; one per core by default."),
+    click.option("--out", type=click.Path(path_type=Path), help="Folder for log, leaderboards and pictures.",
+                 **_default("out")),
+    click.option("--resume", is_flag=True, help="Go on with what was interrupted."),
+    click.option("--again", is_flag=True, help="Run what is finished once more."),
+    click.option("--data-dir", type=click.Path(), help="Folder of the CIFAR sets, in torchvision's layout."),
+    click.option("--download", is_flag=True, help="Fetch a CIFAR set that is not there."),
+    click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Load one more plugin; repeatable."),
+    click.option("--ask-timeout", type=float, help="Seconds a searcher may take to answer.", **_default("ask_timeout")),
+    click.option("--start-timeout", type=float, help="Seconds it may take to start.", **_default("start_timeout")),
+    click.option("--memory-limit", type=int, help="MiB a searcher may take.", **_default("memory_limit")),
+    click.option("--workers", type=int, help="Most searchers alive at a time.", **_default("workers")),
+]  # fmt: skip
+
+
+def shared_options(command: F) -> F:
+    for option in reversed(SHARED):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--searcher", help="As `tdbench searchers` lists it.", **_default("searcher"))
+@click.option("--data", help="digits, cifar10, cifar100 or the path of an .npz.", **_default("data"))
+@click.option("--n", type=int, help="Images in the space.", **_default("n"))
+@click.option("--ratio", type=int, help="Negatives per positive.", **_default("ratio"))
+@click.option("--space-seed", type=int, help="Draws the image set.", **_default("space_seed"))
+@click.option("--seed", type=int, help="Of the searcher and its replicates.", **_default("seed"))
+@shared_options
+def run(**settings: Any) -> None:
+    """Search one space with one searcher, and say what was found and how sure that is."""
+    from tdbench.campaign import run as run_search
+
+    command = "tdbench " + " ".join(_quoted(a) for a in sys.argv[1:])
+    with _interruptible(command):
+        result = run_search(**settings, progress=True)
+    _print_result(result)
+    if result.row.status != "ok":
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path), required=False)
+@click.option("--searchers", callback=_names, help="Names separated by commas.")
+@click.option("--seeds", type=int, default=10, show_default=True, help="How many run seeds: 0, 1, ...")
+@click.option("--space-seeds", callback=_numbers, default="0", show_default=True, help="Separated by commas.")
+@click.option("--data", callback=_names, default="digits", show_default=True, help="Sources separated by commas.")
+@click.option("--n", callback=_numbers, default="50", show_default=True, help="Images, separated by commas.")
+@click.option("--ratio", callback=_numbers, default="4", show_default=True, help="Separated by commas.")
+@shared_options
+@click.pass_context
+def bench(context: click.Context, config: Path | None, **settings: Any) -> None:
+    """Run searchers x spaces x seeds in lockstep; CONFIG is a TOML file with the same words as the options.
+
+    Options given on the command line override the file. Finished runs are kept, interrupted ones need --resume.
+    """
+    from tdbench.campaign import bench as run_bench
+
+    if config is not None:
+        settings.update(_from_toml(config, settings, context))
+    if not settings["searchers"]:
+        raise UserError("bench needs --searchers NAME,NAME,... or `searchers` in its config file")
+    command = "tdbench " + " ".join(_quoted(a) for a in sys.argv[1:])
+    with _interruptible(command):
+        results = run_bench(**settings, progress=True)
+    _print_bench(results, Path(settings["out"]))
+    if all(result.row.status != "ok" for result in results):
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=DEFAULT_OUT, show_default=True)
+def status(out: Path) -> None:
+    """What the runs in a results folder have done, are doing, and have left."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from tdbench.store import Store
+
+    with Store(out, create=False) as store:
+        records = store.runs()
+        if not records:
+            click.echo(f"no run has been begun in {out}")
+            return
+        table = Table("space", "searcher", "seed", "status", "evaluations", "left", "error")
+        left_in_all = 0
+        for record in records:
+            settings = record.settings
+            done = store.evaluated(record.id)
+            left = 0 if record.ended else settings["budget"] - done
+            left_in_all += left
+            state = record.status if record.ended else "running" if _is_locked(out, record.key) else "interrupted"
+            cells = (record.space, settings["searcher"], settings["seed"], state, done, left, record.error[:60])
+            table.add_row(*(Text(str(cell)) for cell in cells))
+    Console().print(table)
+    ended = sum(record.ended for record in records)
+    click.echo(f"{ended} of {len(records)} runs ended, {left_in_all} evaluations left in the runs that have begun")
+
+
+def _is_locked(out: Path, key: str) -> bool:
+    from filelock import FileLock, Timeout
+
+    path = out / ".locks" / f"{key}.lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def _from_toml(path: Path, settings: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    """The file's words, checked against the options; what the command line gave explicitly stays."""
+    try:
+        words = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"the config file {path} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    known = {name.replace("_", "-"): name for name in settings}
+    chosen: dict[str, Any] = {}
+    for word, value in words.items():
+        name = known.get(word.replace("_", "-"))
+        if name is None:
+            raise UserError(f"{path}: unknown key {word!r}{nearest(word, known)}")
+        if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            chosen[name] = _checked_word(path, word, value, settings[name])
+    return chosen
+
+
+def _checked_word(path: Path, word: str, value: Any, default: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(default, tuple) and not isinstance(value, int):
+        value = (value,)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, (int, float)) and not isinstance(default, bool) and not number:
+        raise UserError(f"{path}: {word} must be a number, got {value!r}")
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise UserError(f"{path}: {word} must be true or false, got {value!r}")
+    if isinstance(value, dict):
+        raise UserError(f"{path}: {word} must be a value or a list, got a table")
+    return value
+
+
+class _interruptible:
+    """Ctrl-C ends a command in one line that says how to go on."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            command = self.command if "--resume" in self.command else f"{self.command} --resume"
+            click.echo(f"stopped; everything evaluated is kept. Go on with: {command}", err=True)
+            raise click.exceptions.Exit(130) from None
+
+
+def _quoted(argument: str) -> str:
+    import shlex
+
+    return shlex.quote(argument)
+
+
+def _print_result(result: Result) -> None:
+    row = result.row
+    if row.status != "ok":
+        click.echo(f"{row.searcher}: {row.status} after {row.evaluations} evaluations: {row.error}")
+    else:
+        click.echo(f"searcher    {row.searcher} on {result.space.name}")
+        click.echo(f"told        {row.told:.3f}   the best the searcher was told in {row.evaluations} evaluations")
+        click.echo(f"confirmed   {row.confirmed:.3f} +- {row.confirmed_se:.3f}   over {row.confirm} fresh replicates")
+        click.echo(f"optimism    {row.optimism:.3f}   told - confirmed")
+        _print_references(result)
+    click.echo(f"leaderboard {result.leaderboard}")
+    if result.picture:
+        click.echo(f"picture     {result.picture}")
+    click.echo(f"log         {result.log}")
+
+
+def _print_references(result: Result) -> None:
+    random = [score.mean for score in result.reference("random")]
+    if random:
+        mean, worst, best = sum(random) / len(random), min(random), max(random)
+        click.echo(f"random      {mean:.3f}   mean of {len(random)} random labelings ({worst:.3f} to {best:.3f})")
+    known = sorted(result.reference("class") + result.reference("pixel"), key=lambda score: -score.mean)
+    if known:
+        kind = {"class": "class task", "pixel": "pixel statistic"}[known[0].task.kind]
+        click.echo(f"reference   {known[0].mean:.3f} +- {known[0].se:.3f}   the best: {kind} '{known[0].task.name}'")
+        better = [score for score in known if score.mean > result.row.confirmed]
+        click.echo(f"            {len(better)} of {len(known)} reference tasks confirm higher than what was found")
+
+
+def _print_bench(results: Sequence[Result], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("space", "searcher", "runs", "told", "confirmed", "failed")
+    cases: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        cases.setdefault((result.space.name, result.row.searcher), []).append(result)
+    for (space, searcher), group in cases.items():
+        rows = [result.row for result in group if result.row.status == "ok"]
+        told, confirmed = (_mean([getattr(row, name) for row in rows]) for name in ("told", "confirmed"))
+        cells = (space, searcher, len(group), f"{told:.3f}", f"{confirmed:.3f}", len(group) - len(rows))
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    Console().print(table)
+    failed = [result.row for result in results if result.row.status != "ok"]
+    for row in failed:
+        click.echo(f"failed: {row.searcher}, seed {row.seed}: {row.status}: {row.error}")
+    click.echo(f"{len(results) - len(failed)} runs ended well, {len(failed)} failed; `tdbench leaderboard --out {out}`")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,72 @@
+"""The live progress bar of a run or a benchmark: evaluations, evaluations/s, best told, time left."""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+
+class Progress:
+    """Counts evaluations, and confirmation trainings on a line of their own; draws nothing where not `shown`."""
+
+    def __init__(self, evaluations: int, shown: bool) -> None:
+        self._best = -math.inf
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not shown,
+            speed_estimate_period=120,
+        )
+        self._evaluations = self._bars.add_task("evaluations", total=evaluations, rate="", note="")
+        self._extra = self._bars.add_task("confirming", total=0, rate="", note="", visible=False)
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def advance(self, evaluations: int, best_told: float) -> None:
+        """So many more evaluations have been told."""
+        self._best = max(self._best, best_told)
+        self._bars.update(self._evaluations, advance=evaluations, note=f"best told {self._best:.3f}")
+        self._show_rate("evaluations/s")
+
+    def skip(self, evaluations: int) -> None:
+        """So many evaluations will not take place."""
+        total = self._bars.tasks[0].total or 0
+        self._bars.update(self._evaluations, total=total - evaluations)
+
+    def expect_extra(self, trainings: int) -> None:
+        """So many trainings are needed for confirmation."""
+        total = self._bars.tasks[1].total or 0
+        self._bars.update(self._extra, total=total + trainings, visible=True)
+
+    def extra(self, trainings: int) -> None:
+        """So many of them are done."""
+        self._bars.update(self._extra, advance=trainings)
+
+    def _show_rate(self, unit: str) -> None:
+        speed = self._bars.tasks[0].speed
+        if speed:
+            self._bars.update(self._evaluations, rate=f"{speed:.1f} {unit}")
