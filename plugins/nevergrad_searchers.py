@@ -16,6 +16,9 @@ Settings, chosen knowingly:
 - **Random state.** The parametrization gets a generator of its own; importing Nevergrad and some of its optimizers
   draw from numpy's global generator nevertheless, which `BorrowedRandomState` hides and makes reproducible.
   Optimizers that Nevergrad runs in a thread of their own (its ``recast`` ones) may still be not reproducible.
+- **The registry** is listed whole. Of its 542 names in Nevergrad 1.0.12, 40 evaluations of 20 dimensions at batch 8:
+  431 ran twice alike, 80 evaluate one at a time and say so, and most others fail inside Nevergrad (its meta-models
+  with numpy 2.4, packages that are not installed) or took longer than 5 s. A run with one of those is a failed row.
 """
 
 from __future__ import annotations
