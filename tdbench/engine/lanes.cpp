@@ -149,7 +149,7 @@ INLINE V log_one_plus(V x) {
 // 3x32x32 -> conv 5x5 (6) -> pool -> 14x14x6 -> conv 5x5 (16) -> pool -> 5x5x16 -> 120 -> 84 -> 2.
 // Activations are stored position by position, channels innermost. A `tap` is (ky, kx, channel), channel innermost.
 constexpr int kPixels = 3 * 32 * 32;
-constexpr int kSide1 = 14, kWindows1 = 14 * 14, kOut1 = 6, kTaps1 = 75, kActs1 = kWindows1 * kOut1, kRow1 = 14 * kOut1;
+constexpr int kSide1 = 14, kWindows1 = 14 * 14, kOut1 = 6, kActs1 = kWindows1 * kOut1, kRow1 = 14 * kOut1;
 constexpr int kSide2 = 5, kWindows2 = 5 * 5, kOut2 = 16, kTaps2 = 150, kActs2 = kWindows2 * kOut2;
 constexpr int kFan1 = 16, kFan2 = 32;  // the 15 and 30 taps of a kernel row, padded to whole vectors
 
@@ -278,11 +278,23 @@ private:
 
 // -------------------------------------------------------------------------------------- images, made ready once
 
-constexpr int kPatch = 6 * 6 * 3;          // pixels under the four 5x5 kernels of a pooling window
+constexpr int kPatch = 6 * 6 * 3;          // pixels under the four 5x5 kernels of a pooling window, or their transform
 constexpr int kTapRows = 32 * 28 * kFan1;  // every run of 15 pixels that a kernel row can lie on
 
+// B' x of Winograd's F(2, 5) for six numbers (see conv1_forward).
+template <class T>
+INLINE void transform_patch(const T* x, int step, T* out, int out_step) {
+    const T x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
+    out[0] = 4 * x0 - 5 * x2 + x4;
+    out[out_step] = (x4 - 4 * x2) + (x3 - 4 * x1);
+    out[2 * out_step] = (x4 - 4 * x2) - (x3 - 4 * x1);
+    out[3 * out_step] = (x4 - x2) + 2 * (x3 - x1);
+    out[4 * out_step] = (x4 - x2) - 2 * (x3 - x1);
+    out[5 * out_step] = 4 * x1 - 5 * x3 + x5;
+}
+
 // What all trainings of one image set share.
-//   patches   [windows of all images in a row, L at a time][6][6][channel][L]
+//   patches   transformed, [windows of all images in a row, L at a time][6][6][channel][L]
 //   tap_rows  [image][y][x][padded taps], so that rows of taps are aligned whatever their position
 struct ImageSet {
     static int vectors(int n) { return (n * kWindows1 + L - 1) / L; }
@@ -298,9 +310,16 @@ struct ImageSet {
             for (int window = 0; window < kWindows1; window++) {
                 const int flat = i * kWindows1 + window;
                 float* to = patches + static_cast<size_t>(flat / L) * kPatch * L + flat % L;
-                const float* from = image + window / 14 * 64 + window % 14 * 2;
-                for (int s = 0; s < 36; s++)
-                    for (int c = 0; c < 3; c++) to[(s * 3 + c) * L] = from[c * 1024 + s / 6 * 32 + s % 6];
+                for (int c = 0; c < 3; c++) {
+                    double half[36], whole[36];
+                    for (int y = 0; y < 6; y++) {
+                        double x[6];
+                        for (int k = 0; k < 6; k++) x[k] = image[c * 1024 + (window / 14 * 2 + y) * 32 + window % 14 * 2 + k];
+                        transform_patch(x, 1, half + y * 6, 1);
+                    }
+                    for (int k = 0; k < 6; k++) transform_patch(half + k, 6, whole + k, 6);
+                    for (int s = 0; s < 36; s++) to[(s * 3 + c) * L] = static_cast<float>(whole[s]);
+                }
             }
             float* row = tap_rows + static_cast<size_t>(i) * kTapRows;
             for (int y = 0; y < 32; y++)
@@ -337,34 +356,57 @@ INLINE void pool_relu(const V& c0, const V& c1, const V& c2, const V& c3, V& out
     arg = __builtin_convertvector(index, Bytes);
 }
 
-// L windows at `patch`, all channels: the 4 outputs of a window are summed in registers, then pooled.
-// w[tap][o], bias[o]. Writes a1[window][o] and arg[o][window].
-INLINE void conv1_forward(const float* patch, const float* w, const float* bias, float* a1, uint8_t* arg, size_t arg_stride) {
-    constexpr int block = kRegisters == 32 ? 6 : 3;
-    V pooled[kOut1];
-    for (int ob = 0; ob < kOut1; ob += block) {
-        V c[4][block];
-        UNROLL for (int o = 0; o < block; o++) c[0][o] = c[1][o] = c[2][o] = c[3][o] = splat(bias[ob + o]);
-        for (int ky = 0; ky < 5; ky++)
-            for (int t = 0; t < 15; t++) {
-                const float* x = patch + (ky * 18 + t) * L;
-                const V x0 = load(x), x1 = load(x + 3 * L), x2 = load(x + 18 * L), x3 = load(x + 21 * L);
-                UNROLL for (int o = 0; o < block; o++) {
-                    const V q = splat(w[(ky * 15 + t) * kOut1 + ob + o]);
-                    c[0][o] = fma(x0, q, c[0][o]);
-                    c[1][o] = fma(x1, q, c[1][o]);
-                    c[2][o] = fma(x2, q, c[2][o]);
-                    c[3][o] = fma(x3, q, c[3][o]);
-                }
-            }
-        UNROLL for (int o = 0; o < block; o++) {
-            Bytes index;
-            pool_relu(c[0][o], c[1][o], c[2][o], c[3][o], pooled[ob + o], index);
-            store(arg + (ob + o) * arg_stride, index);
+// Forward conv1 by Winograd's minimal filtering F(2x2, 5x5) (Lavin and Gray, CVPR 2016, with the points 0, 1, -1, 2, -2
+// and infinity): the 4 outputs of a pooling window come from 6x6 products per channel instead of 4 * 5x5. The images'
+// side of the transform is done once per image set, the kernels' side once per step.
+//   outputs = A' [sum over channels of (G kernel G') * (B' patch B)] A
+
+// G x for five numbers.
+INLINE void transform_kernel(const double* x, int step, double* out, int out_step) {
+    const double even = x[0] + x[2 * step] + x[4 * step], odd = x[step] + x[3 * step];
+    const double even2 = x[0] + 4 * x[2 * step] + 16 * x[4 * step], odd2 = 2 * x[step] + 8 * x[3 * step];
+    out[0] = x[0] / 4;
+    out[out_step] = -(even + odd) / 6;
+    out[2 * out_step] = -(even - odd) / 6;
+    out[3 * out_step] = (even2 + odd2) / 24;
+    out[4 * out_step] = (even2 - odd2) / 24;
+    out[5 * out_step] = x[4 * step];
+}
+
+// A' m for six vectors.
+INLINE void transform_back(const V* m, int step, V& first, V& second) {
+    const V near = m[step] + m[2 * step], far = m[3 * step] + m[4 * step];
+    first = m[0] + near + far;
+    second = fma(m[3 * step] - m[4 * step], splat(2.0f), m[step] - m[2 * step]) + m[5 * step];
+}
+
+// L windows at `patch` [6][6][channel], all outputs of `kernels` [6][output][6][channel]. Writes a1[window][o] and
+// arg[o][window].
+INLINE void conv1_forward(const float* patch, const float* kernels, const float* bias, float* a1, uint8_t* arg,
+                          size_t arg_stride) {
+    V half[kOut1][2][6];  // transformed back along x
+    for (int i = 0; i < 6; i++) {
+        V x[6][3];
+        UNROLL for (int k = 0; k < 6; k++) UNROLL for (int c = 0; c < 3; c++) x[k][c] = load(patch + ((i * 6 + k) * 3 + c) * L);
+        for (int o = 0; o < kOut1; o++) {
+            const float* u = kernels + (i * kOut1 + o) * 18;
+            V m[6];
+            UNROLL for (int k = 0; k < 6; k++)
+                m[k] = fma(x[k][2], splat(u[k * 3 + 2]), fma(x[k][1], splat(u[k * 3 + 1]), x[k][0] * splat(u[k * 3])));
+            transform_back(m, 1, half[o][0][i], half[o][1][i]);
         }
     }
     float lanes[kOut1][L];
-    std::memcpy(lanes, pooled, sizeof lanes);
+    for (int o = 0; o < kOut1; o++) {
+        V c0, c1, c2, c3, pooled;
+        transform_back(half[o][0], 1, c0, c2);
+        transform_back(half[o][1], 1, c1, c3);
+        const V b = splat(bias[o]);
+        Bytes index;
+        pool_relu(c0 + b, c1 + b, c2 + b, c3 + b, pooled, index);
+        store(lanes[o], pooled);
+        store(arg + o * arg_stride, index);
+    }
     for (int l = 0; l < L; l++)
         for (int o = 0; o < kOut1; o++) a1[l * kOut1 + o] = lanes[o][l];
 }
@@ -667,11 +709,17 @@ public:
 private:
     // Copies of weights in the order that a pass reads them.
     static constexpr int kBack1 = 0, kBack2 = kBack1 + 120 * 400, kBack3 = kBack2 + 84 * 128, kTransposed = kBack3 + 2 * 96;
-    static constexpr int kTapsOuts1 = 0, kTapsOuts2 = 512, kForward = kTapsOuts2 + kTaps2 * kOut2;
+    static constexpr int kKernels1 = 0, kTapsOuts2 = 704, kForward = kTapsOuts2 + kTaps2 * kOut2;
 
     void publish_conv1() {
         for (int o = 0; o < kOut1; o++)
-            for (int t = 0; t < kTaps1; t++) forward[kTapsOuts1 + t * kOut1 + o] = w[kConv1 + (o * 5 + t / 15) * kFan1 + t % 15];
+            for (int c = 0; c < 3; c++) {
+                double kernel[25], half[30], whole[36];
+                for (int k = 0; k < 25; k++) kernel[k] = w[kConv1 + (o * 5 + k / 5) * kFan1 + k % 5 * 3 + c];
+                for (int y = 0; y < 5; y++) transform_kernel(kernel + y * 5, 1, half + y * 6, 1);
+                for (int k = 0; k < 6; k++) transform_kernel(half + k, 6, whole + k, 6);
+                for (int s = 0; s < 36; s++) forward[kKernels1 + ((s / 6 * kOut1 + o) * 6 + s % 6) * 3 + c] = static_cast<float>(whole[s]);
+            }
     }
     void publish_conv2(int begin, int end) {
         for (int o = begin; o < end; o++)
@@ -697,7 +745,7 @@ private:
     void convolve(int begin, int end, Lap& lap) {
         const size_t stride = static_cast<size_t>(ImageSet::vectors(N)) * L;
         for (int x = begin * kWindows1 / L; x * L < end * kWindows1; x++)
-            conv1_forward(set_.patches + static_cast<size_t>(x) * kPatch * L, forward + kTapsOuts1, w + kBias1,
+            conv1_forward(set_.patches + static_cast<size_t>(x) * kPatch * L, forward + kKernels1, w + kBias1,
                           a1 + static_cast<size_t>(x) * L * kOut1, arg1 + static_cast<size_t>(x) * L, stride);
         lap(0);
         for (int n = begin; n < end; n++)
@@ -1032,7 +1080,7 @@ EXPORT double lanes_peak_gflops(int threads, double seconds) {
         double elapsed = 0, flops = 0;
         while (elapsed < seconds) {
             for (int repeat = 0; repeat < 20000; repeat++) {
-                UNROLL for (int k = 0; k < chains; k++) c[k] = fma(c[k], a, b);
+                _Pragma("GCC unroll 16") for (int k = 0; k < chains; k++) c[k] = fma(c[k], a, b);
             }
             flops += 20000.0 * chains * L * 2;
             elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
