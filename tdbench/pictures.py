@@ -75,7 +75,7 @@ def run_figure(
     rows = _grid_rows(shown)
     columns = [max(1, -(-count // rows)) for count in shown]
     cell = min(0.62, (_WIDTH - 2 * _MARGIN - 0.5) / sum(columns))
-    grid_height, curve_height, head, between = rows * cell, 2.9, 0.92, 0.4
+    grid_height, curve_height, head, between = rows * cell, 3.1, 0.92, 0.25
     height = head + grid_height + between + curve_height
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -92,7 +92,7 @@ def run_figure(
         number = f"{count}" if count == len(images) else f"{count} of {len(images)}"
         axes.set_title(f"{number} {name}", loc="left", fontsize=9, color=INK, pad=4)
         left += max(wide * cell + 0.35, 1.15)
-    _draw_told(box(0.65, 0.5, _WIDTH - 0.8, curve_height - 0.55), told_curve, confirmed, confirmed_se)
+    _draw_told(box(0.75, 0.5, _WIDTH - 0.9, curve_height - 0.8), told_curve, confirmed, confirmed_se)
     return figure
 
 
@@ -164,8 +164,9 @@ def _heading(figure: Figure, height: float, title: str, told: float, confirmed: 
 
 
 def _grid_rows(counts: list[int]) -> int:
-    """Rows of two grids side by side that share them, so that together they are about three times as wide as high."""
-    return max(2, round((sum(counts) / 3) ** 0.5)) if sum(counts) > 12 else 2
+    """Rows of two grids side by side: together about three times as wide as high, with few empty cells."""
+    near = max(2, round((sum(counts) / 3) ** 0.5))
+    return min((near, near + 1, near - 1), key=lambda rows: sum(-count % rows for count in counts) if rows > 1 else 99)
 
 
 def _draw_told(axes: Axes, told: NDArray[np.float64], confirmed: float, se: float) -> None:
@@ -180,7 +181,7 @@ def _draw_told(axes: Axes, told: NDArray[np.float64], confirmed: float, se: floa
             axes.axhspan(confirmed - se, confirmed + se, color=CONFIRMED_COLOUR, alpha=0.18, linewidth=0)
         axes.axhline(confirmed, color=CONFIRMED_COLOUR, linewidth=1.5, label="confirmed ± standard error")
     axes.set_xlabel("evaluations", color=INK, fontsize=9)
-    axes.set_ylabel("taskness (1 - loss / baseline)", color=INK, fontsize=9)
+    axes.set_ylabel("taskness (0 noise, 1 perfect)", color=INK, fontsize=9)
     axes.set_xlim(0, max(len(told), 1) * 1.01 + 0.5)
     axes.set_ylim(*_taskness_limits(told, confirmed))
     below = int((told < axes.get_ylim()[0]).sum())
@@ -192,7 +193,9 @@ def _draw_told(axes: Axes, told: NDArray[np.float64], confirmed: float, se: floa
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8.5, colors=INK)
-    axes.legend(loc="lower right", fontsize=8, framealpha=0.85, edgecolor="none", ncols=3)
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=3, markerscale=(12 / size) ** 0.5
+    )
 
 
 def _taskness_limits(told: NDArray[np.float64], confirmed: float) -> tuple[float, float]:
