@@ -22,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <system_error>
 #include <thread>
 #include <type_traits>
@@ -55,18 +56,14 @@ constexpr int kRegisters = 16;
 #endif
 
 typedef float V __attribute__((vector_size(L * 4)));
-typedef int32_t I __attribute__((vector_size(L * 4)));      // comparison masks and indices
-typedef uint8_t Bytes __attribute__((vector_size(L)));      // indices at rest
+typedef int32_t I __attribute__((vector_size(L * 4)));  // comparison masks and indices
+typedef uint8_t Bytes __attribute__((vector_size(L)));  // indices at rest
 typedef float Unaligned __attribute__((vector_size(L * 4), aligned(4), may_alias));
 
 #define INLINE inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 
-INLINE V splat(float x) {
-    V v;
-    UNROLL for (int l = 0; l < L; l++) v[l] = x;
-    return v;
-}
+INLINE V splat(float x) { return x - V{}; }  // minus zero: exact for -0 too, so nothing is left to compute
 INLINE I splat_int(int32_t x) { return I{} + x; }
 
 INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
@@ -112,7 +109,8 @@ INLINE V relu(V x) { return x <= 0.0f ? V{} : x; }
 INLINE V exp_nonpositive(V x) {
     const I tiny = x < -87.0f;
     const V clamped = tiny ? splat(-87.0f) : x;
-    const V shifted = fma(clamped, splat(1.44269504f), splat(12582912.0f));  // 1.5 * 2^23: the integer part, in the low bits
+    const V shifted =
+        fma(clamped, splat(1.44269504f), splat(12582912.0f));  // 1.5 * 2^23: the integer part, in the low bits
     const V n = shifted - 12582912.0f;
     V r = fma(n, splat(-0.693359375f), clamped);
     r = fma(n, splat(2.12194440e-4f), r);
@@ -153,8 +151,8 @@ constexpr int kSide1 = 14, kWindows1 = 14 * 14, kOut1 = 6, kActs1 = kWindows1 * 
 constexpr int kSide2 = 5, kWindows2 = 5 * 5, kOut2 = 16, kTaps2 = 150, kActs2 = kWindows2 * kOut2;
 constexpr int kFan1 = 16, kFan2 = 32;  // the 15 and 30 taps of a kernel row, padded to whole vectors
 
-// A dense layer: rows of `row` >= outputs columns, in blocks of Vectors vectors: [column block][input][column in block].
-// Every input row ends with a constant 1, so the bias is the weight of one more input.
+// A dense layer: rows of `row` >= outputs columns, in blocks of Vectors vectors: [column block][input][column
+// in block]. Every input row ends with a constant 1, so the bias is the weight of one more input.
 template <int Inputs, int Outputs, int Row, int Vectors>
 struct Dense {
     static constexpr int inputs = Inputs, outputs = Outputs, row = Row, vectors = Vectors;
@@ -174,7 +172,7 @@ using Fc2Back = Dense<84, 120, 128, 4>;
 using Fc3Back = Dense<2, 84, 96, 3>;
 constexpr int kRow2 = 416;  // the 400 inputs of fc1, the constant 1, padding
 
-// Where a training's weights (and their moments) live: conv [o][ky][padded taps of a row], bias[16], then the dense layers.
+// Where a training's weights (and their moments) live: conv [o][ky][padded taps of a row], bias[16], then dense layers.
 constexpr int kConv1 = 0, kBias1 = kConv1 + kOut1 * 5 * kFan1;
 constexpr int kConv2 = kBias1 + 16, kBias2 = kConv2 + kOut2 * 5 * kFan2;
 constexpr int kFc1 = kBias2 + 16, kFc2 = kFc1 + Fc1::size, kFc3 = kFc2 + Fc2::size, kWeights = kFc3 + Fc3::size;
@@ -260,6 +258,7 @@ public:
     T* take(size_t count) {
         T* p = reinterpret_cast<T*>(memory_ + used_);
         used_ += round(count * sizeof(T), 64) + 64;  // the odd line keeps arrays from aliasing in the caches
+        if (used_ > size_) throw std::logic_error("the workspace is too small");
         return p;
     }
     template <class T>
@@ -299,7 +298,8 @@ INLINE void transform_patch(const T* x, int step, T* out, int out_step) {
 struct ImageSet {
     static int vectors(int n) { return (n * kWindows1 + L - 1) / L; }
     static size_t bytes(int n) {
-        return (static_cast<size_t>(vectors(n)) * kPatch * L + static_cast<size_t>(n) * kTapRows) * sizeof(float) + 4096;
+        return (static_cast<size_t>(vectors(n)) * kPatch * L + static_cast<size_t>(n) * kTapRows) * sizeof(float) +
+               4096;
     }
 
     ImageSet(const float* images, int n) : space(bytes(n)) {
@@ -314,7 +314,8 @@ struct ImageSet {
                     double half[36], whole[36];
                     for (int y = 0; y < 6; y++) {
                         double x[6];
-                        for (int k = 0; k < 6; k++) x[k] = image[c * 1024 + (window / 14 * 2 + y) * 32 + window % 14 * 2 + k];
+                        for (int k = 0; k < 6; k++)
+                            x[k] = image[c * 1024 + (window / 14 * 2 + y) * 32 + window % 14 * 2 + k];
                         transform_patch(x, 1, half + y * 6, 1);
                     }
                     for (int k = 0; k < 6; k++) transform_patch(half + k, 6, whole + k, 6);
@@ -387,7 +388,8 @@ INLINE void conv1_forward(const float* patch, const float* kernels, const float*
     V half[kOut1][2][6];  // transformed back along x
     for (int i = 0; i < 6; i++) {
         V x[6][3];
-        UNROLL for (int k = 0; k < 6; k++) UNROLL for (int c = 0; c < 3; c++) x[k][c] = load(patch + ((i * 6 + k) * 3 + c) * L);
+        UNROLL for (int k = 0; k < 6; k++)
+            UNROLL for (int c = 0; c < 3; c++) x[k][c] = load(patch + ((i * 6 + k) * 3 + c) * L);
         for (int o = 0; o < kOut1; o++) {
             const float* u = kernels + (i * kOut1 + o) * 18;
             V m[6];
@@ -411,7 +413,7 @@ INLINE void conv1_forward(const float* patch, const float* kernels, const float*
         for (int o = 0; o < kOut1; o++) a1[l * kOut1 + o] = lanes[o][l];
 }
 
-// One image. w[tap][o]; writes a2[window][o] and arg[window][o]. `windows` of a row and `vectors` of channels go together.
+// One image. w[tap][o]; writes a2[window][o] and arg[window][o]; `windows` of a row and `vectors` of channels at once.
 INLINE void conv2_forward(const float* a1, const float* w, const float* bias, float* a2, uint8_t* arg) {
     constexpr int windows = L == 16 ? 5 : 1, vectors = L == 16 ? 1 : kRegisters == 32 ? 4 : 2;
     for (int o = 0; o < kOut2; o += vectors * L)
@@ -419,14 +421,14 @@ INLINE void conv2_forward(const float* a1, const float* w, const float* bias, fl
             for (int wx = 0; wx < kSide2; wx += windows) {
                 V c[2][2 * windows][vectors];
                 UNROLL for (int v = 0; v < vectors; v++)
-                    _Pragma("GCC unroll 10") for (int x = 0; x < 2 * windows; x++) c[0][x][v] = c[1][x][v] = load(bias + o + v * L);
+                    UNROLL for (int x = 0; x < 2 * windows; x++) c[0][x][v] = c[1][x][v] = load(bias + o + v * L);
                 for (int ky = 0; ky < 5; ky++) {
                     const float* top = a1 + (2 * wy + ky) * kRow1 + 2 * wx * kOut1;
                     const float* wk = w + ky * 30 * kOut2 + o;
                     for (int t = 0; t < 30; t++)
                         UNROLL for (int v = 0; v < vectors; v++) {
                             const V q = load(wk + t * kOut2 + v * L);
-                            _Pragma("GCC unroll 10") for (int x = 0; x < 2 * windows; x++) {
+                            UNROLL for (int x = 0; x < 2 * windows; x++) {
                                 c[0][x][v] = fma(splat(top[t + x * kOut1]), q, c[0][x][v]);
                                 c[1][x][v] = fma(splat(top[t + x * kOut1 + kRow1]), q, c[1][x][v]);
                             }
@@ -437,14 +439,15 @@ INLINE void conv2_forward(const float* a1, const float* w, const float* bias, fl
                         const int at = (wy * kSide2 + wx + x) * kOut2 + o + v * L;
                         V pooled;
                         Bytes index;
-                        pool_relu(c[0][2 * x][v], c[0][2 * x + 1][v], c[1][2 * x][v], c[1][2 * x + 1][v], pooled, index);
+                        pool_relu(c[0][2 * x][v], c[0][2 * x + 1][v], c[1][2 * x][v], c[1][2 * x + 1][v], pooled,
+                                  index);
                         store(a2 + at, pooled);
                         store(arg + at, index);
                     }
             }
 }
 
-// Cuts a range into nearly equal tiles of at most `Most` and calls body(start, size) with the size known at compile time.
+// Cuts a range into nearly equal tiles of at most `Most` and calls body(start, size), the size a compile-time constant.
 template <int Most, class Body>
 INLINE void tiles(int begin, int end, Body body) {
     static_assert(Most <= 8, "cases below");
@@ -480,7 +483,8 @@ void dense(const float* in, int in_row, const float* w, int n_inputs, float* out
             V c[rows][D::vectors] = {};
             for (int i = 0; i < n_inputs; i++, q += D::block)
                 UNROLL for (int a = 0; a < rows; a++)
-                    UNROLL for (int v = 0; v < D::vectors; v++) c[a][v] = fma(splat(x[a * in_row + i]), load(q + v * L), c[a][v]);
+                    UNROLL for (int v = 0; v < D::vectors; v++)
+                        c[a][v] = fma(splat(x[a * in_row + i]), load(q + v * L), c[a][v]);
             UNROLL for (int a = 0; a < rows; a++)
                 UNROLL for (int v = 0; v < D::vectors; v++) {
                     const size_t at = static_cast<size_t>(n + a) * D::row + jb * D::block + v * L;
@@ -528,8 +532,8 @@ INLINE void adam_in_place(const Adam& adam, V gradient, float* w, float* m, floa
 // Weight gradient of inputs begin..end of one column block and its Adam update: the gradient never leaves the
 // registers, and weights and moments pass through the caches once.
 template <class D>
-void dense_update(const float* in, int in_row, const float* delta, int n_rows, int jb, int begin, int end, const Adam& adam,
-                  float* w, float* m, float* v) {
+void dense_update(const float* in, int in_row, const float* delta, int n_rows, int jb, int begin, int end,
+                  const Adam& adam, float* w, float* m, float* v) {
     tiles<tile(D::vectors)>(begin, end, [&](int i, auto size) {
         constexpr int inputs = decltype(size)::value;
         V c[inputs][D::vectors] = {};
@@ -551,7 +555,8 @@ void dense_update(const float* in, int in_row, const float* delta, int n_rows, i
 // shifted by px positions, so that the rows under a 6x6 patch of a1 can be read whatever output of the window it is.
 constexpr int kShiftRow = 48, kShiftOut = 7 * kShiftRow, kShifted = 2 * kOut2 * kShiftOut;
 
-// One image: d_a1[y][x][c] gets kernel * gradient around the maximum of each window. d_a1 has kShiftRow floats of slack.
+// One image: d_a1[y][x][c] gets kernel * gradient around the maximum of each window. d_a1 has kShiftRow floats of
+// slack.
 INLINE void conv2_input_gradient(const float* d2, const uint8_t* arg, const float* shifted, float* d_a1) {
     constexpr int vectors = (36 + L - 1) / L, rows = L == 16 ? 6 : kRegisters == 32 ? 2 : L == 8 ? 2 : 1;
     std::memset(d_a1, 0, kActs1 * sizeof(float));
@@ -563,12 +568,11 @@ INLINE void conv2_input_gradient(const float* d2, const uint8_t* arg, const floa
                 const V d = splat(d2[window * kOut2 + o]);
                 const float* w = shifted + ((top & 1) * kOut2 + o) * kShiftOut + (1 - (top >> 1) + r) * kShiftRow;
                 UNROLL for (int y = 0; y < rows; y++)
-                    _Pragma("GCC unroll 9") for (int i = 0; i < vectors; i++)
-                        c[y][i] = fma(d, load(w + y * kShiftRow + i * L), c[y][i]);
+                    UNROLL for (int i = 0; i < vectors; i++) c[y][i] = fma(d, load(w + y * kShiftRow + i * L), c[y][i]);
             }
             float* to = d_a1 + (window / kSide2 * 2 + r) * kRow1 + window % kSide2 * 2 * kOut1;
             UNROLL for (int y = 0; y < rows; y++)
-                _Pragma("GCC unroll 9") for (int i = 0; i < vectors; i++) {
+                UNROLL for (int i = 0; i < vectors; i++) {
                     float* at = to + y * kRow1 + i * L;
                     store(at, load(at) + c[y][i]);
                 }
@@ -587,7 +591,7 @@ struct Call {
     int steps;
     double lr;
     const std::atomic<int32_t>* cancel;
-    float* curves;             // (B, steps)
+    float* curves;  // (B, steps)
 
     bool cancelled() const { return cancel->load(std::memory_order_relaxed) != 0; }
 };
@@ -644,9 +648,11 @@ public:
         return images * per_image + (3 * kWeights + kTransposed + kForward + kShifted) * sizeof(float) + 65536;
     }
 
-    Training(const Call& call, int64_t b, const ImageSet& set, Workspace& space) : call_(call), b_(b), N(call.n_images), set_(set) {
+    Training(const Call& call, int64_t b, const ImageSet& set, Workspace& space)
+        : call_(call), b_(b), N(call.n_images), set_(set) {
         const size_t n = static_cast<size_t>(N) + 2 * L;
-        w = space.take_zeros<float>(kWeights), m = space.take_zeros<float>(kWeights), v = space.take_zeros<float>(kWeights);
+        w = space.take_zeros<float>(kWeights), m = space.take_zeros<float>(kWeights),
+        v = space.take_zeros<float>(kWeights);
         back = space.take_zeros<float>(kTransposed);
         forward = space.take_zeros<float>(kForward), shifted = space.take_zeros<float>(kShifted);
         a1 = space.take_zeros<float>(n * kActs1), d1 = space.take_zeros<float>(n * kActs1);
@@ -682,7 +688,9 @@ public:
 
     // One member of the team; all call it. Ends early when cancelled.
     void run(Team& team, int rank) {
-        const auto share = [&](int count, int i) { return static_cast<int>(static_cast<int64_t>(count) * i / team.size); };
+        const auto share = [&](int count, int i) {
+            return static_cast<int>(static_cast<int64_t>(count) * i / team.size);
+        };
         for (int t = 1; t <= call_.steps; t++) {
             Lap lap;
             // Four images are a whole number of vectors of windows.
@@ -708,7 +716,8 @@ public:
 
 private:
     // Copies of weights in the order that a pass reads them.
-    static constexpr int kBack1 = 0, kBack2 = kBack1 + 120 * 400, kBack3 = kBack2 + 84 * 128, kTransposed = kBack3 + 2 * 96;
+    static constexpr int kBack1 = 0, kBack2 = kBack1 + 120 * 400, kBack3 = kBack2 + 84 * 128,
+                         kTransposed = kBack3 + 2 * 96;
     static constexpr int kKernels1 = 0, kTapsOuts2 = 704, kForward = kTapsOuts2 + kTaps2 * kOut2;
 
     void publish_conv1() {
@@ -718,7 +727,8 @@ private:
                 for (int k = 0; k < 25; k++) kernel[k] = w[kConv1 + (o * 5 + k / 5) * kFan1 + k % 5 * 3 + c];
                 for (int y = 0; y < 5; y++) transform_kernel(kernel + y * 5, 1, half + y * 6, 1);
                 for (int k = 0; k < 6; k++) transform_kernel(half + k, 6, whole + k, 6);
-                for (int s = 0; s < 36; s++) forward[kKernels1 + ((s / 6 * kOut1 + o) * 6 + s % 6) * 3 + c] = static_cast<float>(whole[s]);
+                for (int s = 0; s < 36; s++)
+                    forward[kKernels1 + ((s / 6 * kOut1 + o) * 6 + s % 6) * 3 + c] = static_cast<float>(whole[s]);
             }
     }
     void publish_conv2(int begin, int end) {
@@ -765,7 +775,8 @@ private:
             const int lanes = std::min(L, end - r);
             V logits[2] = {}, gradient[2], positive = {};
             for (int l = 0; l < lanes; l++)
-                logits[0][l] = h5[(r + l) * Fc3::row], logits[1][l] = h5[(r + l) * Fc3::row + 1], positive[l] = label[r + l];
+                logits[0][l] = h5[(r + l) * Fc3::row], logits[1][l] = h5[(r + l) * Fc3::row + 1],
+                positive[l] = label[r + l];
             const V losses = loss_and_gradient(logits, positive != 0.0f, splat(1.0f / static_cast<float>(T)), gradient);
             for (int l = 0; l < lanes; l++) {
                 loss[r + l] = losses[l];
@@ -775,7 +786,9 @@ private:
         const int end_train = std::min(end, T);
         if (begin < end_train) {
             const auto behind = [](const float* h, int h_row) {
-                return [=](V sum, int n, int i) { return load(h + static_cast<size_t>(n) * h_row + i) <= 0.0f ? V{} : sum; };
+                return [=](V sum, int n, int i) {
+                    return load(h + static_cast<size_t>(n) * h_row + i) <= 0.0f ? V{} : sum;
+                };
             };
             dense<Fc3Back>(d5, Fc3::row, back + kBack3, 2, d4, begin, end_train, behind(h4, Fc2::row));
             dense<Fc2Back>(d4, Fc2::row, back + kBack2, 84, d3, begin, end_train, behind(h3, Fc1::row));
@@ -793,7 +806,8 @@ private:
     void backward_to_conv1(int begin, int end) {
         float buffer[kActs1 + kShiftRow];
         for (int r = begin; r < end; r++) {
-            conv2_input_gradient(d2 + static_cast<size_t>(r) * 400, arg2 + static_cast<size_t>(r) * kActs2, shifted, buffer);
+            conv2_input_gradient(d2 + static_cast<size_t>(r) * 400, arg2 + static_cast<size_t>(r) * kActs2, shifted,
+                                 buffer);
             const float* a = a1 + static_cast<size_t>(order[r]) * kActs1;
             float* d = d1 + static_cast<size_t>(r) * kActs1;
             for (int i = 0; i < kActs1; i++) d[i] = a[i] <= 0.0f ? 0.0f : buffer[i];
@@ -819,7 +833,8 @@ private:
     }
 
     template <class D, class Back>
-    void update_dense(const Adam& adam, const float* in, int in_row, const float* delta, int offset, int to, const Team& team, int rank) {
+    void update_dense(const Adam& adam, const float* in, int in_row, const float* delta, int offset, int to,
+                      const Team& team, int rank) {
         const int begin = (D::inputs + 1) * rank / team.size, end = (D::inputs + 1) * (rank + 1) / team.size;
         for (int jb = 0; jb < D::blocks; jb++) {
             dense_update<D>(in, in_row, delta, T, jb, begin, end, adam, w + offset, m + offset, v + offset);
@@ -873,7 +888,8 @@ private:
             const float* a = a1 + static_cast<size_t>(order[r]) * kActs1;
             for (int y = 0; y < 14; y++)
                 for (int x = 0; x < 10; x++)
-                    UNROLL for (int i = 0; i < kParts2; i++) store(rows + (y * 10 + x) * kFan2 + i * L, load(a + y * kRow1 + x * kOut1 + i * L));
+                    UNROLL for (int i = 0; i < kParts2; i++)
+                        store(rows + (y * 10 + x) * kFan2 + i * L, load(a + y * kRow1 + x * kOut1 + i * L));
             for (int o = begin; o < end; o++) {
                 V c[5][kParts2];
                 float b = bias[o];
@@ -881,11 +897,13 @@ private:
                 for (int window = 0; window < kWindows2; window++) {
                     const float d = d2[static_cast<size_t>(r) * 400 + window * kOut2 + o];
                     const int top = arg2[static_cast<size_t>(r) * kActs2 + window * kOut2 + o];
-                    const float* taps = rows + ((window / kSide2 * 2 + (top >> 1)) * 10 + window % kSide2 * 2 + (top & 1)) * kFan2;
+                    const float* taps =
+                        rows + ((window / kSide2 * 2 + (top >> 1)) * 10 + window % kSide2 * 2 + (top & 1)) * kFan2;
                     const V dv = splat(d);
                     b += d;
                     UNROLL for (int ky = 0; ky < 5; ky++)
-                        UNROLL for (int i = 0; i < kParts2; i++) c[ky][i] = fma(dv, load(taps + ky * 10 * kFan2 + i * L), c[ky][i]);
+                        UNROLL for (int i = 0; i < kParts2; i++)
+                            c[ky][i] = fma(dv, load(taps + ky * 10 * kFan2 + i * L), c[ky][i]);
                 }
                 bias[o] = b;
                 std::memcpy(static_cast<void*>(g[o]), c, sizeof c);
@@ -999,7 +1017,8 @@ void train_all(const Call& call, int64_t batch, int threads) {
     std::vector<int64_t> list(batch);
     int64_t n_sets = 0;
     for (int64_t b = 0; b < batch; b++) list[b] = b, n_sets = std::max(n_sets, call.image_set[b] + 1);
-    std::stable_sort(list.begin(), list.end(), [&](int64_t a, int64_t b) { return call.image_set[a] < call.image_set[b]; });
+    std::stable_sort(list.begin(), list.end(),
+                     [&](int64_t a, int64_t b) { return call.image_set[a] < call.image_set[b]; });
     std::vector<SharedSet> sets(n_sets);
     for (int64_t b = 0; b < batch; b++) sets[call.image_set[b]].users++;
 
@@ -1017,7 +1036,8 @@ void train_all(const Call& call, int64_t batch, int threads) {
                 const int left = static_cast<int>(batch - alone), k = static_cast<int>(i - alone);
                 size = std::min(threads / left + (k < threads % left), kTeam);
             }
-            train(call, b, shared.get(call.images + call.image_set[b] * call.n_images * kPixels, call.n_images), size, space);
+            train(call, b, shared.get(call.images + call.image_set[b] * call.n_images * kPixels, call.n_images), size,
+                  space);
             shared.done();
         }
     });
@@ -1053,13 +1073,16 @@ EXPORT void lanes_initial_weights(uint64_t seed, float* out) {
     draw_weights(seed, [&](int flat, float value) { out[flat] = value; });
 }
 
-// Curves of `batch` trainings; 0 when done, 1 when cancelled, 2 when out of memory. Arguments are checked by the caller.
-EXPORT int lanes_curves(const float* images, int n_images, const uint8_t* labels, const uint8_t* train, const uint64_t* seeds,
-                        const int64_t* image_set, int64_t batch, int steps, double lr, int threads, const int32_t* cancel,
-                        float* curves) {
+// Curves of `batch` trainings; 0 when done, 1 when cancelled, 2 when out of memory. Arguments are checked by the
+// caller.
+EXPORT int lanes_curves(const float* images, int n_images, const uint8_t* labels, const uint8_t* train,
+                        const uint64_t* seeds, const int64_t* image_set, int64_t batch, int steps, double lr,
+                        int threads, const int32_t* cancel, float* curves) {
     static_assert(sizeof(std::atomic<int32_t>) == sizeof(int32_t), "the flag is a plain word to the caller");
-    const Call call{images, n_images, labels, train, seeds, image_set, steps, lr,
-                    reinterpret_cast<const std::atomic<int32_t>*>(cancel), curves};
+    const Call call{images, n_images, labels,
+                    train,  seeds,    image_set,
+                    steps,  lr,       reinterpret_cast<const std::atomic<int32_t>*>(cancel),
+                    curves};
     try {
         train_all(call, batch, threads);
     } catch (const std::bad_alloc&) {
@@ -1080,7 +1103,7 @@ EXPORT double lanes_peak_gflops(int threads, double seconds) {
         double elapsed = 0, flops = 0;
         while (elapsed < seconds) {
             for (int repeat = 0; repeat < 20000; repeat++) {
-                _Pragma("GCC unroll 16") for (int k = 0; k < chains; k++) c[k] = fma(c[k], a, b);
+                UNROLL for (int k = 0; k < chains; k++) c[k] = fma(c[k], a, b);
             }
             flops += 20000.0 * chains * L * 2;
             elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
