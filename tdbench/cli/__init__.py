@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import NoReturn
 
 import click
 
@@ -55,13 +55,12 @@ def tdbench(debug: bool) -> None:
     """A benchmark of black-box optimizers on task discovery: labelings on which a small network generalizes."""
 
 
-def main(args: list[str] | None = None) -> Any:
+def main(args: list[str] | None = None) -> NoReturn:
     """The entry point: an error meant for people is one line and exit status 2, Ctrl-C is 130."""
     arguments = sys.argv[1:] if args is None else args
     try:
-        return tdbench.main(arguments, standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = tdbench.main(arguments, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         _complain(error.format_message())
         sys.exit(error.exit_code)
