@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import pickle
 import sys
 import types
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,18 +93,22 @@ def _npz(path: Path) -> Source:
         raise UserError(f"no such file: {path} (--data takes {', '.join(NAMED)} or the path of an .npz)")
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(f"{path} is not an .npz archive; save it with numpy.savez(path, images=..., labels=...)")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UserError(f"{path} is not an .npz archive; save it with numpy.savez(path, images=..., labels=...)")
+        with archive:
             for key in ("images", "labels", "label_names"):
                 if key in archive.files:
                     arrays[key] = archive[key]
-    except ValueError as error:
-        if "pickle" in str(error) or "allow_pickle" in str(error):
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file fails in zipfile, zlib, lzma or numpy, each with errors of its own
+        if isinstance(error, ValueError) and "pickle" in str(error):
             raise UserError(f"{path} holds pickled objects, which are never loaded; save plain arrays") from error
         raise UserError(f"{path} cannot be read as an .npz: {_first_line(error)}") from error
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, MemoryError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} cannot be read as an .npz: {_first_line(error)}") from error
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # a member that is no .npy file comes as its bytes
+            raise UserError(f"{path} cannot be read as an .npz: {key!r} in it is not an array")
     return _checked_npz(path, arrays)
 
 
@@ -121,13 +125,19 @@ def _checked_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> Source:
         expected = f"labels ({len(images)},) of integers from 0"
         raise UserError(f"{path}: expected {expected}, got {labels.shape} {labels.dtype}")
     classes = int(labels.max()) + 1
-    names = tuple(str(name) for name in arrays["label_names"]) if "label_names" in arrays else ()
+    names = _names(path, arrays["label_names"]) if "label_names" in arrays else ()
     if names and len(names) < classes:
         raise UserError(f"{path}: labels go up to {classes - 1}, but there are only {len(names)} label_names")
     if not names and classes > 10 * len(labels) + 1000:
         raise UserError(f"{path}: labels go up to {classes - 1} for {len(labels)} images; number the classes from 0")
     names = names or tuple(str(c) for c in range(classes))
     return Source(path.stem, to_rgb32(images), labels.astype(np.int64), names)
+
+
+def _names(path: Path, array: NDArray[Any]) -> tuple[str, ...]:
+    if array.ndim != 1:
+        raise UserError(f"{path}: expected label_names (k,), got {array.shape}")
+    return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in array)
 
 
 def _cifar(name: str, folder: Path, download: bool) -> Source:
@@ -140,11 +150,13 @@ def _cifar(name: str, folder: Path, download: bool) -> Source:
             raise UserError(f"{name} could not be downloaded into {folder}: {_first_line(error)}") from error
         hint = f"pass --data-dir if you have it elsewhere, or --download to fetch it into {folder}"
         raise UserError(f"{name} was not found complete and undamaged in {folder}; {hint}") from error
-    except OSError as error:  # URLError, a full or read-only disk
+    except (OSError, http.client.HTTPException) as error:  # URLError, a cut connection, a full or read-only disk
         what = "downloaded into" if download else "read from"
         raise UserError(f"{name} could not be {what} {folder}: {_first_line(error)}") from error
     except (pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
-        raise UserError(f"{name} in {folder} is damaged ({_first_line(error)}); remove it and use --download") from error
+        raise UserError(
+            f"{name} in {folder} is damaged ({_first_line(error)}); remove it and use --download"
+        ) from error
     images = np.concatenate([np.asarray(part.data, dtype=np.uint8) for part in parts])
     labels = np.concatenate([np.asarray(part.targets, dtype=np.int64) for part in parts])
     return Source(name, to_rgb32(images), labels, tuple(parts[0].classes))
