@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,8 @@ class Protocol:
     split: str = "stratified"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", operator.index(self.steps))  # equal settings are one protocol and identity:
+        object.__setattr__(self, "lr", float(self.lr))  # 1 and 1.0, numpy's numbers and Python's
         if self.steps < ROLLING_WINDOW:
             raise UserError(f"steps must be at least {ROLLING_WINDOW} (the rolling median's window), got {self.steps}")
         if not (math.isfinite(self.lr) and self.lr > 0):

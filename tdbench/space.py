@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -82,6 +83,7 @@ class TaskSpace:
         Raises:
             UserError: the sizes do not fit each other or the source, or the source cannot be read.
         """
+        n, ratio, seed = operator.index(n), operator.index(ratio), operator.index(seed)
         _check_sizes(n, ratio)
         check_seed("space seed", seed)
         self.protocol = Protocol(steps, lr, split)
@@ -133,7 +135,7 @@ class TaskSpace:
 
     def decode(self, scores: NDArray[np.floating]) -> NDArray[np.uint8]:
         """(B, N) label vectors for (B, N) scores: the P highest become 1, ties go to the lower index."""
-        scores = np.asarray(scores)
+        scores = np.asarray(scores, dtype=np.float64)  # minus an unsigned score would wrap
         if scores.ndim != 2 or scores.shape[1] != self.n:
             raise ValueError(f"expected scores with shape (B, N={self.n}), got {scores.shape}")
         labels = np.zeros(scores.shape, dtype=np.uint8)
@@ -193,6 +195,7 @@ class TaskSpace:
 
     def random_labelings(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
         """(count, N) uniformly random label vectors."""
+        check_seed("seed", seed)
         return random_labelings(count, self.n, self.n_positives, seed)
 
     @functools.cached_property
@@ -250,7 +253,9 @@ def evaluate(requests: Sequence[Request], engine: Engine) -> list[NDArray[np.flo
         masks = [
             train_masks(y, s, requests[i].space.protocol.split) for i, y, s in zip(members, labels, seeds, strict=True)
         ]
-        image_set = [np.full(len(y), position[requests[i].space.identity]) for i, y in zip(members, labels, strict=True)]
+        image_set = [
+            np.full(len(y), position[requests[i].space.identity]) for i, y in zip(members, labels, strict=True)
+        ]
         curves = engine.curves(
             np.stack([space.images for space in spaces]),
             np.concatenate(labels),
@@ -307,9 +312,7 @@ def _check_sizes(n: int, ratio: int) -> None:
         raise UserError(f"n = {n} at 1:{ratio} leaves one positive; the smallest valid n is {2 * group}")
 
 
-def _choose_classes(
-    source: Source, per_class: int, ratio: int, seed: int, classes: Sequence[str] | None
-) -> list[int]:
+def _choose_classes(source: Source, per_class: int, ratio: int, seed: int, classes: Sequence[str] | None) -> list[int]:
     counts = np.bincount(source.labels, minlength=len(source.label_names))
     wanted = ratio + 1
     if classes is not None:
