@@ -43,11 +43,12 @@ def informed_baseline(n_images: int, n_positives: int, n_validation: int, valida
 def taskness(level: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
     """(B,) taskness (b - g) / b: at most 1, near 0 for noise, negative where training made things worse.
 
-    A training without a finite generalization level has taskness -1.
+    A training without a finite generalization level has taskness -1, and so has any where the baseline has none.
     """
     level, baseline = np.asarray(level, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
-    finite = np.isfinite(level)
-    return np.where(finite, (baseline - np.where(finite, level, 0.0)) / baseline, -1.0)
+    finite = np.isfinite(level) & np.isfinite(baseline)
+    level, baseline = np.where(finite, level, 0.0), np.where(finite, baseline, 1.0)
+    return np.where(finite, (baseline - level) / baseline, -1.0)
 
 
 def standard_error(values: NDArray[np.float64]) -> float:
