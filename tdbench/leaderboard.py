@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import math
-import os
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from tdbench.errors import UserError
 FOLDER = "leaderboards"
 STATUSES = ("ok", "crash", "timeout", "invalid")
 CHECKPOINTS = (0.1, 0.2, 0.5, 1.0)  # shares of the budget after which the recommendation is confirmed
+_LONGEST_CELL = 30_000  # characters; a spreadsheet holds 32,767, the csv module reads 131,072
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -113,7 +113,7 @@ def append_row(path: Path, row: Row) -> None:
                 return
             partial = path.with_name(f".{path.name}.partial")
             partial.write_text(to_csv([*rows, row]), encoding="utf-8", newline="")
-            os.replace(partial, path)
+            partial.replace(path)
     except OSError as error:
         raise UserError(f"the leaderboard {path} cannot be written: {error.strerror or error}") from error
 
@@ -129,15 +129,19 @@ def read_rows(path: Path) -> list[Row]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the leaderboard {path} cannot be read: {error}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    try:
+        header = reader.fieldnames or ()
+    except csv.Error as error:
+        raise UserError(f"{path} is not a leaderboard: {error}") from error
+    missing = [column for column in COLUMNS if column not in header]
     if missing:
         raise UserError(f"{path} is not a leaderboard of this version: it has no column {missing[0]!r}")
-    rows = []
-    for number, cells in enumerate(reader, start=2):
-        try:
+    rows: list[Row] = []
+    try:
+        for cells in reader:
             rows.append(Row(**{column: _parse(cells[column], _TYPES[column]) for column in COLUMNS}))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}, line {number}: {error}") from error
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}, row {len(rows) + 1}: {error}") from error
     return rows
 
 
@@ -165,12 +169,25 @@ def row_from_json(values: dict[str, Any]) -> Row:
 def _format(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else repr(value)
-    text = str(value).replace("\r", " ").replace("\n", " ")
-    # A spreadsheet runs a cell that begins like a formula; a leading apostrophe makes it text.
-    return "'" + text if isinstance(value, str) and text.startswith((*_FORMULA, "'")) else text
+    if not isinstance(value, str):
+        return str(value)
+    text = value.replace("\r", " ").replace("\n", " ").encode("utf-8", "replace").decode()[:_LONGEST_CELL]
+    # A spreadsheet runs a cell that begins like a formula, and it and pandas round text that looks like a number
+    # (version 1.10, identity 0012345678e9); a leading apostrophe makes both text.
+    return "'" + text if text.startswith((*_FORMULA, "'")) or _is_number(text) else text
 
 
-def _parse(cell: str, kind: type) -> Any:
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse(cell: str | None, kind: type) -> Any:
+    if cell is None:
+        raise ValueError("the row has too few cells")
     if kind is float:
         return float(cell) if cell else math.nan
     if kind is bool:
