@@ -102,8 +102,12 @@ class Store:
         with _readable_errors(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-            self._db.execute("PRAGMA busy_timeout=60000")
-            self._prepare(create)
+            try:
+                self._db.execute("PRAGMA busy_timeout=60000")
+                self._prepare(create)
+            except BaseException:
+                self._db.close()
+                raise
 
     def _prepare(self, create: bool) -> None:
         with self._transaction():
@@ -112,7 +116,8 @@ class Store:
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO meta VALUES (?)", (VERSION,))
-            version = self._db.execute("SELECT version FROM meta").fetchone()[0]
+            row = self._db.execute("SELECT version FROM meta").fetchone()
+        version = None if row is None else row[0]
         if version != VERSION:
             raise UserError(
                 f"{self.path} was written by another version of tdbench (log version {version}, this one reads "
@@ -141,6 +146,10 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
 
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with _readable_errors(self.path):
+            return self._db.execute(query, values).fetchall()
+
     def add_space(self, space: TaskSpace) -> None:
         with self._transaction():
             self._db.execute(
@@ -152,29 +161,30 @@ class Store:
                     json.dumps(space.settings),
                     space.seed,
                     json.dumps(space.classes),
-                    space.class_of.astype(np.uint8).tobytes(),
+                    space.class_of.astype(_class_dtype(len(space.classes))).tobytes(),
                     space.pixels.tobytes(),
                 ),
             )
 
     def pixels(self, identity: str) -> NDArray[np.uint8]:
         """(N, 32, 32, 3) of a recorded space."""
-        blob = self._db.execute("SELECT pixels FROM space WHERE identity = ?", (identity,)).fetchone()[0]
+        [(blob,)] = self._rows("SELECT pixels FROM space WHERE identity = ?", identity)
         return np.frombuffer(blob, dtype=np.uint8).reshape(-1, 32, 32, 3)
 
     def classes(self, identity: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Class names of a recorded space, and (N,) the class of each image."""
-        names, blob = self._db.execute("SELECT classes, class_of FROM space WHERE identity = ?", (identity,)).fetchone()
-        return tuple(json.loads(names)), np.frombuffer(blob, dtype=np.uint8).astype(np.int64)
+        [(names, blob)] = self._rows("SELECT classes, class_of FROM space WHERE identity = ?", identity)
+        classes = tuple(json.loads(names))
+        return classes, np.frombuffer(blob, dtype=_class_dtype(len(classes))).astype(np.int64)
 
     def runs(self) -> list[RunRecord]:
         """All runs, in the order they were begun."""
-        return [_record(row) for row in self._db.execute("SELECT * FROM run ORDER BY started, id")]
+        return [_record(row) for row in self._rows("SELECT * FROM run ORDER BY started, id")]
 
     def latest(self, key: str) -> RunRecord | None:
         """The latest attempt at the run with that key."""
-        row = self._db.execute("SELECT * FROM run WHERE key = ? ORDER BY attempt DESC LIMIT 1", (key,)).fetchone()
-        return None if row is None else _record(row)
+        rows = self._rows("SELECT * FROM run WHERE key = ? ORDER BY attempt DESC LIMIT 1", key)
+        return _record(rows[0]) if rows else None
 
     def begin(
         self, key: str, attempt: int, space: str, settings: dict[str, Any], version: str, engine: tuple[str, str, str]
@@ -192,11 +202,9 @@ class Store:
 
     def asked(self, run: str, n_images: int) -> list[Asked]:
         """The committed asks of a run, in order."""
-        rows = self._db.execute(
-            "SELECT labels, taskness FROM evaluation WHERE run = ? ORDER BY evaluation", (run,)
-        ).fetchall()
+        rows = self._rows("SELECT labels, taskness FROM evaluation WHERE run = ? ORDER BY evaluation", run)
         labels, values = unpack_labels([row[0] for row in rows], n_images), np.array([row[1] for row in rows])
-        asks = self._db.execute("SELECT first, n, digest FROM ask WHERE run = ? ORDER BY first", (run,)).fetchall()
+        asks = self._rows("SELECT first, n, digest FROM ask WHERE run = ? ORDER BY first", run)
         return [Asked(first, d, labels[first : first + n], values[first : first + n]) for first, n, d in asks]
 
     def evaluations(self, run: str, n_images: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -207,7 +215,7 @@ class Store:
 
     def evaluated(self, run: str) -> int:
         """How many evaluations of a run are committed."""
-        return int(self._db.execute("SELECT COUNT(*) FROM evaluation WHERE run = ?", (run,)).fetchone()[0])
+        return int(self._rows("SELECT COUNT(*) FROM evaluation WHERE run = ?", run)[0][0])
 
     def append(self, asked: list[tuple[str, Asked]], seconds: dict[str, float]) -> None:
         """Commit evaluated asks of any number of runs, and the seconds each has taken so far, all or nothing."""
@@ -245,16 +253,21 @@ class Store:
 
     def recommended(self, run: str, n_images: int) -> dict[float, NDArray[np.uint8]]:
         """Share of the budget -> (N,) label vector that an ended run recommended after it; 1.0 is its result."""
-        rows = self._db.execute("SELECT share, labels FROM recommendation WHERE run = ? ORDER BY share", (run,))
+        rows = self._rows("SELECT share, labels FROM recommendation WHERE run = ? ORDER BY share", run)
         return {share: unpack_labels([blob], n_images)[0] for share, blob in rows}
 
-    def confirmed(self, space: str, engine: str, labels: NDArray[np.uint8], replicates: int) -> NDArray[np.float64] | None:
+    def confirmed(
+        self, space: str, engine: str, labels: NDArray[np.uint8], replicates: int
+    ) -> NDArray[np.float64] | None:
         """(replicates,) taskness of an (N,) label vector on the space's confirmation, where it is known."""
-        row = self._db.execute(
+        rows = self._rows(
             "SELECT taskness FROM confirmation WHERE space = ? AND engine = ? AND labels = ? AND replicates = ?",
-            (space, engine, pack_labels(labels[None])[0], replicates),
-        ).fetchone()
-        return None if row is None else np.frombuffer(row[0], dtype=np.float64)
+            space,
+            engine,
+            pack_labels(labels[None])[0],
+            replicates,
+        )
+        return np.frombuffer(rows[0][0], dtype=np.float64) if rows else None
 
     def add_confirmations(
         self, space: str, engine: str, labels: NDArray[np.uint8], values: NDArray[np.float64]
@@ -279,6 +292,10 @@ def unpack_labels(blobs: list[bytes], n_images: int) -> NDArray[np.uint8]:
     """(n, N) label vectors from their blobs."""
     packed = np.frombuffer(b"".join(blobs), dtype=np.uint8).reshape(len(blobs), -(-n_images // 8))
     return np.unpackbits(packed, axis=1, count=n_images)
+
+
+def _class_dtype(classes: int) -> str:
+    return "u1" if classes <= 256 else "<u4"
 
 
 def _record(row: tuple[Any, ...]) -> RunRecord:
