@@ -61,9 +61,9 @@ class BatchedEngine:
         """See `tdbench.engine.Engine.curves`."""
         batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
-        with torch_threads(self.threads), torch.enable_grad(), _full_float32():
+        with torch_threads(self.threads), torch.inference_mode(False), torch.enable_grad(), _full_float32():
             for s in np.unique(batch.image_set):
-                x = torch.from_numpy(batch.images[s]).to(self.device)
+                x = torch.tensor(batch.images[s], device=self.device)
                 members = np.flatnonzero(batch.image_set == s)
                 done = 0
                 while done < len(members):
@@ -108,7 +108,7 @@ class BatchedEngine:
         steps = np.arange(1, protocol.steps + 1)
         step_size = torch.tensor(-protocol.lr / (1 - BETA1**steps), dtype=torch.float32, **to)
         root_correction = torch.tensor(np.sqrt(1 - BETA2**steps), dtype=torch.float32, **to)
-        curve = torch.empty(len(padded), protocol.steps, **to)
+        curve = torch.empty(len(padded), protocol.steps, dtype=torch.float32, **to)
         t = torch.zeros(1, dtype=torch.int64, **to)
 
         def step() -> None:

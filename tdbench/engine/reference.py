@@ -36,7 +36,7 @@ class Network(nn.Module):
 def network(seed: int, device: str = "cpu") -> Network:
     """The network with the initial weights of that seed."""
     with torch.device("meta"):  # nothing is drawn from torch's global generator
-        net = Network()
+        net = Network().to(torch.float32)  # whatever the user's default is
     net = net.to_empty(device=device)
     flat = torch.from_numpy(initial_weights(np.array([seed], dtype=np.uint64))[0])
     parameters = dict(net.named_parameters())
@@ -69,8 +69,8 @@ class ReferenceEngine:
         """See `tdbench.engine.Engine.curves`."""
         batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
-        sets = torch.from_numpy(batch.images).to(self.device)
-        with torch_threads(self.threads), torch.enable_grad():
+        with torch_threads(self.threads), torch.inference_mode(False), torch.enable_grad():
+            sets = torch.tensor(batch.images, device=self.device)
             for b in range(len(batch)):
                 x = sets[int(batch.image_set[b])]
                 y = torch.from_numpy(batch.labels[b].astype(np.int64)).to(self.device)
