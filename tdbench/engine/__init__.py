@@ -109,7 +109,6 @@ class TrainingBatch:
         return len(self.labels)
 
 
-@functools.cache
 def make_engine(name: str = "auto", device: str = "auto", threads: int | None = None) -> Engine:
     """The engine of that name on that device, one object a process; ``auto`` is resolved by a fixed rule.
 
@@ -134,11 +133,16 @@ def make_engine(name: str = "auto", device: str = "auto", threads: int | None = 
         from tdbench.engine import native
 
         name = "native" if device == "cpu" and native.unavailable() is None else "batched"
+    if name == "native" and device != "cpu":
+        raise UserError("engine native runs on the CPU; use --engine batched with --device cuda")
+    return _engine(name, device, threads)
+
+
+@functools.cache
+def _engine(name: str, device: str, threads: int | None) -> Engine:
     if name == "native":
         from tdbench.engine.native import NativeEngine
 
-        if device != "cpu":
-            raise UserError("engine native runs on the CPU; use --engine batched with --device cuda")
         return NativeEngine(threads)
     if name == "batched":
         from tdbench.engine.batched import BatchedEngine
