@@ -1,0 +1,27 @@
+"""`tdbench report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tdbench.settings import DEFAULT_OUT
+
+
+@click.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=DEFAULT_OUT, show_default=True, help="Folder with the results."
+)
+@click.option("--to", type=click.Path(path_type=Path), help="The page to write [default: OUT/report.html].")
+@click.option("--figures", type=click.Path(path_type=Path), help="Also write the main figures as PNG into this folder.")
+def report(out: Path, to: Path | None, figures: Path | None) -> None:
+    """Write one HTML page of all results: rankings, curves, and what each run found.
+
+    The page is self-contained: it opens from disk, without a network.
+    """
+    from tdbench.report import write_figures, write_report
+
+    click.echo(f"wrote {write_report(out, to)}")
+    for path in write_figures(out, figures) if figures is not None else ():
+        click.echo(f"wrote {path}")
