@@ -695,7 +695,11 @@ public:
             Lap lap;
             // Four images are a whole number of vectors of windows.
             const int fours = (N + 3) / 4;
-            convolve(4 * share(fours, rank), std::min(N, 4 * share(fours, rank + 1)), lap);
+            const int begin = 4 * share(fours, rank), end = std::min(N, 4 * share(fours, rank + 1));
+            for (int x = begin * kWindows1 / L; x * L < end * kWindows1; x++) convolve1(x);
+            lap(0);
+            for (int n = begin; n < end; n++) convolve2(n);
+            lap(1);
             if (rank == 0) stop_ = call_.cancelled();
             team.wait();
             if (stop_) return;
@@ -711,6 +715,47 @@ public:
             if (rank == 0) publish_conv1();
             lap(8);
             team.wait();
+        }
+    }
+
+    // Trains several networks of one image set abreast on this thread: what their first layer reads of the images, the
+    // bulk of all memory traffic, comes to the core once for all.
+    static void run_abreast(Training* const* all, int count) {
+        const Training& first = *all[0];
+        const Call& call = first.call_;
+        const int N = first.N;
+        const Team alone(1);
+        const auto each = [&](auto body) {
+            for (int k = 0; k < count; k++) body(*all[k]);
+        };
+        for (int t = 1; t <= call.steps && !call.cancelled(); t++) {
+            Lap lap;
+            for (int x = 0; x < ImageSet::vectors(N); x++) each([&](Training& one) { one.convolve1(x); });
+            lap(0);
+            each([&](Training& one) {
+                for (int n = 0; n < N; n++) one.convolve2(n);
+                lap(1);
+                one.classify(0, N, lap);
+                one.write_loss(t);
+            });
+            if (t == call.steps) return;
+            const Adam adam(call.lr, t);
+            each([&](Training& one) {
+                one.backward_to_conv1(0, one.T);
+                lap(3);
+                one.conv1_clear(0, kOut1);
+            });
+            for (int n = 0; n < N; n++)
+                each([&](Training& one) {
+                    if (one.row[n] < one.T) one.conv1_add(one.row[n], 0, kOut1);
+                });
+            lap(4);
+            each([&](Training& one) {
+                one.conv1_update(adam, 0, kOut1);
+                one.update_after_conv1(adam, alone, 0, lap);
+                one.publish_conv1();
+                lap(8);
+            });
         }
     }
 
@@ -752,16 +797,14 @@ private:
         }
     }
 
-    void convolve(int begin, int end, Lap& lap) {
+    void convolve1(int x) {  // vector x of windows
         const size_t stride = static_cast<size_t>(ImageSet::vectors(N)) * L;
-        for (int x = begin * kWindows1 / L; x * L < end * kWindows1; x++)
-            conv1_forward(set_.patches + static_cast<size_t>(x) * kPatch * L, forward + kKernels1, w + kBias1,
-                          a1 + static_cast<size_t>(x) * L * kOut1, arg1 + static_cast<size_t>(x) * L, stride);
-        lap(0);
-        for (int n = begin; n < end; n++)
-            conv2_forward(a1 + static_cast<size_t>(n) * kActs1, forward + kTapsOuts2, w + kBias2,
-                          a2 + static_cast<size_t>(row[n]) * kRow2, arg2 + static_cast<size_t>(row[n]) * kActs2);
-        lap(1);
+        conv1_forward(set_.patches + static_cast<size_t>(x) * kPatch * L, forward + kKernels1, w + kBias1,
+                      a1 + static_cast<size_t>(x) * L * kOut1, arg1 + static_cast<size_t>(x) * L, stride);
+    }
+    void convolve2(int n) {
+        conv2_forward(a1 + static_cast<size_t>(n) * kActs1, forward + kTapsOuts2, w + kBias2,
+                      a2 + static_cast<size_t>(row[n]) * kRow2, arg2 + static_cast<size_t>(row[n]) * kActs2);
     }
 
     // Dense layers, loss, and their input gradients where rows are training images.
@@ -818,8 +861,14 @@ private:
     void update(const Adam& adam, const Team& team, int rank, Lap& lap) {
         const auto share = [&](int count, int i) { return count * i / team.size; };
         const int b1 = share(kOut1, team.size - 1 - rank), e1 = share(kOut1, team.size - rank);
-        for (int o = b1; o < e1; o += kOuts1) conv1_update(adam, o, std::min(kOuts1, e1 - o));
+        conv1_clear(b1, e1);
+        for (int r = 0; r < T && b1 < e1; r++) conv1_add(r, b1, e1);
+        conv1_update(adam, b1, e1);
         lap(4);
+        update_after_conv1(adam, team, rank, lap);
+    }
+    void update_after_conv1(const Adam& adam, const Team& team, int rank, Lap& lap) {
+        const auto share = [&](int count, int i) { return count * i / team.size; };
         const int b2 = share(kOut2, rank), e2 = share(kOut2, rank + 1);
         if (b2 < e2) {
             conv2_update(adam, b2, e2);
@@ -844,39 +893,50 @@ private:
 
     static constexpr int kOuts1 = L == 16 ? 3 : 1, kParts1 = kFan1 / L, kParts2 = kFan2 / L;
 
-    void conv1_update(const Adam& adam, int o, int count) {
-        if (count == kOuts1) return conv1_update_block<kOuts1>(adam, o);
-        for (int k = 0; k < count; k++) conv1_update_block<1>(adam, o + k);
-    }
-    template <int outs>
-    void conv1_update_block(const Adam& adam, int o) {
-        const size_t stride = static_cast<size_t>(ImageSet::vectors(N)) * L;
-        V c[outs][5][kParts1] = {};
-        float bias[outs] = {};
-        for (int r = 0; r < T; r++) {
-            const float* x = set_.tap_rows + static_cast<size_t>(order[r]) * kTapRows;
-            const float* d = d1 + static_cast<size_t>(r) * kActs1 + o;
-            const uint8_t* arg = arg1 + o * stride + static_cast<size_t>(order[r]) * kWindows1;
-            for (int wy = 0; wy < kSide1; wy++, x += 2 * 28 * kFan1)
-                for (int wx = 0; wx < kSide1; wx++, d += kOut1, arg++)
-                    UNROLL for (int k = 0; k < outs; k++) {
-                        const int top = arg[k * stride];
-                        const float* taps = x + ((top >> 1) * 28 + 2 * wx + (top & 1)) * kFan1;
-                        const V dv = splat(d[k]);
-                        bias[k] += d[k];
-                        UNROLL for (int ky = 0; ky < 5; ky++)
-                            UNROLL for (int i = 0; i < kParts1; i++)
-                                c[k][ky][i] = fma(dv, load(taps + ky * 28 * kFan1 + i * L), c[k][ky][i]);
-                    }
+    void conv1_clear(int begin, int end) {
+        for (int o = begin; o < end; o++) {
+            std::memset(static_cast<void*>(gradient1 + o), 0, sizeof gradient1[o]);
+            gradient_bias1[o] = 0;
         }
-        for (int k = 0; k < outs; k++) {
+    }
+    void conv1_add(int r, int begin, int end) {
+        int o = begin;
+        for (; o + kOuts1 <= end; o += kOuts1) conv1_gradient<kOuts1>(r, o);
+        for (; o < end; o++) conv1_gradient<1>(r, o);
+    }
+    void conv1_update(const Adam& adam, int begin, int end) {
+        for (int o = begin; o < end; o++) {
             for (int ky = 0; ky < 5; ky++)
                 for (int i = 0; i < kParts1; i++) {
-                    const int at = kConv1 + ((o + k) * 5 + ky) * kFan1 + i * L;
-                    adam_in_place(adam, c[k][ky][i], w + at, m + at, v + at);
+                    const int at = kConv1 + (o * 5 + ky) * kFan1 + i * L;
+                    adam_in_place(adam, gradient1[o][ky][i], w + at, m + at, v + at);
                 }
-            one(adam, kBias1 + o + k, bias[k]);
+            one(adam, kBias1 + o, gradient_bias1[o]);
         }
+    }
+    template <int outs>
+    INLINE void conv1_gradient(int r, int o) {
+        const size_t stride = static_cast<size_t>(ImageSet::vectors(N)) * L;
+        const float* x = set_.tap_rows + static_cast<size_t>(order[r]) * kTapRows;
+        const float* d = d1 + static_cast<size_t>(r) * kActs1 + o;
+        const uint8_t* arg = arg1 + o * stride + static_cast<size_t>(order[r]) * kWindows1;
+        V c[outs][5][kParts1];
+        float b[outs];
+        std::memcpy(static_cast<void*>(c), gradient1 + o, sizeof c);
+        std::memcpy(b, gradient_bias1 + o, sizeof b);
+        for (int wy = 0; wy < kSide1; wy++, x += 2 * 28 * kFan1)
+            for (int wx = 0; wx < kSide1; wx++, d += kOut1, arg++)
+                UNROLL for (int k = 0; k < outs; k++) {
+                    const int top = arg[k * stride];
+                    const float* taps = x + ((top >> 1) * 28 + 2 * wx + (top & 1)) * kFan1;
+                    const V dv = splat(d[k]);
+                    b[k] += d[k];
+                    UNROLL for (int ky = 0; ky < 5; ky++)
+                        UNROLL for (int i = 0; i < kParts1; i++)
+                            c[k][ky][i] = fma(dv, load(taps + ky * 28 * kFan1 + i * L), c[k][ky][i]);
+                }
+        std::memcpy(static_cast<void*>(gradient1 + o), c, sizeof c);
+        std::memcpy(gradient_bias1 + o, b, sizeof b);
     }
 
     void conv2_update(const Adam& adam, int begin, int end) {
@@ -932,6 +992,8 @@ private:
     const ImageSet& set_;
     std::vector<int> order, row;  // image of a row, row of an image
     bool stop_ = false;
+    V gradient1[kOut1][5][kFan1 / L];
+    float gradient_bias1[kOut1];
     float *w, *m, *v, *back, *forward, *shifted;
     float *a1, *d1, *a2, *d2, *h3, *d3, *h4, *d4, *h5, *d5, *loss, *label;
     uint8_t *arg1, *arg2;
@@ -939,7 +1001,9 @@ private:
 
 // -------------------------------------------------------------------------------------------------- work list
 
-constexpr int kTeam = 12;  // more threads than this find too little to share
+constexpr int kAbreast = 4;      // networks per thread, see Training::run_abreast,
+constexpr int kFewImages = 100;  // unless the images fit the caches anyway: below, one at a time is faster
+constexpr int kTeam = 12;        // more threads than this find too little to share
 
 // An image set while trainings use it: made ready by the first, freed by the last.
 class SharedSet {
@@ -1022,23 +1086,42 @@ void train_all(const Call& call, int64_t batch, int threads) {
     std::vector<SharedSet> sets(n_sets);
     for (int64_t b = 0; b < batch; b++) sets[call.image_set[b]].users++;
 
-    const int workers = static_cast<int>(std::min<int64_t>(threads, batch));
-    std::atomic<int64_t> next{0};
-    // The last trainings, fewer than threads, are shared by teams instead of leaving threads idle.
+    // First pieces of several trainings, then single ones; the last, fewer than threads, are shared by teams.
+    const int most = call.n_images < kFewImages ? 1 : kAbreast;
+    const int abreast = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(most, batch / threads)));
+    const int64_t in_pieces = batch / (threads * abreast) * abreast * threads;
     const int64_t alone = batch / threads * threads;
+    const int workers = static_cast<int>(std::min<int64_t>(threads, batch));
+    std::atomic<int64_t> next_piece{0}, next{in_pieces};
+    const auto set_of = [&](int64_t i) { return call.image_set[list[i]]; };
+    const auto image_set = [&](int64_t s) -> const ImageSet& {
+        return sets[s].get(call.images + s * call.n_images * kPixels, call.n_images);
+    };
     const int failed = in_parallel(workers, [&](int) {
-        Workspace space(Training::bytes(call.n_images));
+        std::vector<std::unique_ptr<Workspace>> spaces;
+        for (int k = 0; k < abreast; k++) spaces.push_back(std::make_unique<Workspace>(Training::bytes(call.n_images)));
+        for (int64_t i; !call.cancelled() && (i = abreast * next_piece++) < in_pieces;)
+            for (int64_t from = i, to; from < i + abreast; from = to) {
+                std::vector<std::unique_ptr<Training>> members;
+                std::vector<Training*> pointers;
+                const ImageSet& set = image_set(set_of(from));
+                for (to = from; to < i + abreast && set_of(to) == set_of(from); to++) {
+                    Workspace& space = *spaces[to - from];
+                    space.clear();
+                    members.push_back(std::make_unique<Training>(call, list[to], set, space));
+                    pointers.push_back(members.back().get());
+                }
+                Training::run_abreast(pointers.data(), static_cast<int>(pointers.size()));
+                for (int64_t k = from; k < to; k++) sets[set_of(from)].done();
+            }
         for (int64_t i; !call.cancelled() && (i = next++) < batch;) {
-            const int64_t b = list[i];
-            SharedSet& shared = sets[call.image_set[b]];
             int size = 1;
             if (i >= alone) {
                 const int left = static_cast<int>(batch - alone), k = static_cast<int>(i - alone);
                 size = std::min(threads / left + (k < threads % left), kTeam);
             }
-            train(call, b, shared.get(call.images + call.image_set[b] * call.n_images * kPixels, call.n_images), size,
-                  space);
-            shared.done();
+            train(call, list[i], image_set(set_of(i)), size, *spaces[0]);
+            sets[set_of(i)].done();
         }
     });
     if (failed) throw std::bad_alloc();
