@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,8 @@ class TrainingBatch:
         shape = (len(labels), images.shape[1])
         if labels.shape != shape or train_mask.shape != shape:
             raise ValueError(
-                f"expected labels and train_mask with shape (B, N={shape[1]}), got {labels.shape} and {train_mask.shape}"
+                f"expected labels and train_mask with shape (B, N={shape[1]}), "
+                f"got {labels.shape} and {train_mask.shape}"
             )
         if not np.isin(labels, (0, 1)).all():
             raise ValueError("labels must be 0 or 1")
@@ -157,7 +159,7 @@ def cuda_available() -> bool:
     """Whether torch sees a CUDA device; false without importing torch where the driver is plainly absent."""
     import os
 
-    if not (os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg") or os.name == "nt"):
+    if os.name != "nt" and not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
         return False
     import torch
 
