@@ -891,7 +891,7 @@ private:
         }
     }
 
-    static constexpr int kOuts1 = L == 16 ? 3 : 1, kParts1 = kFan1 / L, kParts2 = kFan2 / L;
+    static constexpr int kOuts1 = L == 16 ? 6 : 1, kParts1 = kFan1 / L, kParts2 = kFan2 / L;
 
     void conv1_clear(int begin, int end) {
         for (int o = begin; o < end; o++) {
