@@ -60,7 +60,7 @@ def words(n: int, stream: Stream, key: tuple[Any, Any], lane: int = 0) -> NDArra
     blocks = np.arange(-(-n // 4), dtype=np.int64)
     zero = np.zeros(1, dtype=np.int64)
     parts = philox(blocks, zero + lane, zero + int(stream), zero, k0, k1)
-    return np.stack(np.broadcast_arrays(*parts), axis=-1).reshape(*k0.shape[:-1], -1)[..., :n]
+    return np.stack(np.broadcast_arrays(*parts), axis=-1).reshape(*k0.shape[:-1], 4 * len(blocks))[..., :n]
 
 
 def permutation(n: int, stream: Stream, key: tuple[Any, Any], lane: int = 0) -> NDArray[np.int64]:

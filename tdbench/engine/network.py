@@ -56,7 +56,7 @@ def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
     blocks = np.arange(-(-N_PARAMETERS // 4), dtype=np.int64)[None, :]
     zero = np.zeros((1, 1), dtype=np.int64)
     parts = philox(blocks, zero, zero + int(Stream.WEIGHTS), zero, k0, k1)
-    integers = np.stack(parts, axis=-1).reshape(len(k0), -1)[:, :N_PARAMETERS] >> 8
+    integers = np.stack(parts, axis=-1).reshape(len(k0), 4 * blocks.size)[:, :N_PARAMETERS] >> 8
     unit = integers.astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
     weights: NDArray[np.float32] = unit * INIT_BOUNDS
     return weights
