@@ -93,10 +93,12 @@ def _npz(path: Path) -> Source:
         raise UserError(f"no such file: {path} (--data takes {', '.join(NAMED)} or the path of an .npz)")
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UserError(f"{path} is not an .npz archive; save it with numpy.savez(path, images=..., labels=...)")
-        with archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(
+                    f"{path} is not an .npz archive; save it with numpy.savez(path, images=..., labels=...)"
+                )
             for key in ("images", "labels", "label_names"):
                 if key in archive.files:
                     arrays[key] = archive[key]
