@@ -286,7 +286,7 @@ def space_table(rows: Sequence[Row], references: Sequence[ReferenceLine] = (), s
     first = rows[0]
     return SpaceTable(
         space=first.space,
-        name=f"{first.data}-n{first.n}-r{first.ratio}-s{first.space_seed}-{first.space}",
+        name=space_name(first),
         settings=first,
         protocol=RunProtocol.of(first),
         standings=tuple(ranked),
@@ -348,6 +348,11 @@ def references(boards: Sequence[Board], rows: Sequence[Row]) -> list[ReferenceLi
                 if scores:
                     return [ReferenceLine(s.task.name, s.task.kind, s.mean, s.se) for s in scores]
     return []
+
+
+def space_name(row: Row) -> str:
+    """The name of a row's space, as `TaskSpace.name` has it and its leaderboard file is called."""
+    return f"{row.data}-n{row.n}-r{row.ratio}-s{row.space_seed}-{row.space}"
 
 
 def engine_of(row: Row) -> str:
