@@ -97,7 +97,10 @@ class Chart:
         body = body[body.index("<svg") :]
         body = re.sub(r"^<svg[^>]*?viewBox=\"([^\"]*)\"[^>]*>", self._opening, body, count=1, flags=re.S)
         body = re.sub(r'<g id="tip-(\d+)">', lambda m: f"<g>{_title(self.tips[int(m[1])])}", body)
-        body = re.sub(r' id="[a-z_]+[a-zA-Z0-9]*_\d+"', "", body)  # figure_1, axes_1, ...: unused, the same everywhere
+        used = set(
+            re.findall(r"(?:href=\"#|url\(#)([^\")]+)", body)
+        )  # others, as figure_1, are the same in every figure
+        body = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", body)
         body = re.sub(r"font: [^;\"]*?([\d.]+px)[^;\"]*", r"font-size: \1", body)
         for colour, name in _VARIABLES.items():
             body = body.replace(colour, f"var(--{name})")
@@ -112,12 +115,12 @@ class Chart:
 def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], width: float = 6.6) -> Chart:
     """Each run as a bar from what it confirmed to what it was told: the longer, the more optimistic."""
     heights = [0.34 + 0.085 * max(len(group.seeds), 2) for group in groups]
-    figure, axes = _figure(width, sum(heights) + 1.15, top=0.55)
+    figure, axes = _figure(width, sum(heights) + 1.4, top=0.8, left=0.12)
     chart = Chart(figure, f"Told against confirmed taskness of every run of {_names(groups)}.")
     y = 0.0
     for group, height in zip(groups, heights, strict=True):
         axes.axhline(y, color=GRID, linewidth=0.8)
-        label = one_line(group.searcher, 40)
+        label = one_line(group.searcher, 40) + ("" if group.seeds else " (every run failed)")
         axes.text(0.006, y + 0.04, label, **_AT_LEFT, transform=axes.get_yaxis_transform())
         runs = sorted(group.seeds, key=lambda seed: np.nan_to_num(seed.confirmed, nan=-9), reverse=True)
         for i, seed in enumerate(runs):
@@ -133,7 +136,7 @@ def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], width
     _limits(axes.set_xlim, [*values, *(line.value for line in lines)], 0.0)
     _reference_lines(axes, lines)
     axes.set_xlabel("taskness (0 noise, 1 perfect)", color=INK, fontsize=9)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 0, 1, 1), fontsize=8, frameon=False, labelcolor=INK)
+    figure.legend(loc="upper left", fontsize=9, frameon=False, labelcolor=INK, ncols=3, borderaxespad=0)
     return chart
 
 
@@ -153,7 +156,7 @@ def confirmed_over_evaluations(groups: Sequence[Group], lines: Sequence[Line], w
         chart.tip(axes.plot(x, y, color=colour, linewidth=1.8, marker=marker, markersize=5)[0], group.searcher)
         axes.vlines(x, [p.low for p in points], [p.high for p in points], color=colour, linewidth=1.4, alpha=0.65)
         values += [v for p in points for v in (p.low, p.high, p.value)]
-        ends.append((y[-1], one_line(group.searcher, 22), colour))
+        ends.append((y[-1], one_line(group.searcher, 18), colour))
     axes.set_xlim(left=0)
     _limits(axes.set_ylim, values, 0.0)
     _end_labels(axes, ends)
@@ -172,7 +175,7 @@ def told_and_confirmed_curves(group: Group, limits: tuple[float, float], width: 
     for seed in group.seeds:
         if len(seed.told_curve):
             x = np.unique(np.linspace(1, len(seed.told_curve), _CURVE_POINTS).round().astype(int))
-            curve = axes.plot(x, best_so_far(seed.told_curve)[x - 1], color=TOLD_COLOUR, linewidth=0.9, alpha=0.55)
+            curve = axes.plot(x, best_so_far(seed.told_curve)[x - 1], color=TOLD_COLOUR, linewidth=0.8, alpha=0.4)
             chart.tip(curve[0], f"{seed.name}: told {seed.told:.2f}")
         dots = axes.plot(
             list(seed.checkpoints),
@@ -187,6 +190,7 @@ def told_and_confirmed_curves(group: Group, limits: tuple[float, float], width: 
     axes.fill_between(
         list(group.told), [e.low for e in told], [e.high for e in told], color=TOLD_COLOUR, alpha=0.16, linewidth=0
     )
+    axes.plot(list(group.told), [e.value for e in told], color=TOLD_COLOUR, linewidth=1.8)
     at, points = list(group.checkpoints), list(group.checkpoints.values())
     axes.plot(at, [p.value for p in points], color=CONFIRMED_COLOUR, linewidth=1.8)
     axes.vlines(at, [p.low for p in points], [p.high for p in points], color=CONFIRMED_COLOUR, linewidth=2.4, alpha=0.7)
@@ -194,7 +198,8 @@ def told_and_confirmed_curves(group: Group, limits: tuple[float, float], width: 
     axes.set_xlim(left=0)
     axes.text(0, 1.06, one_line(group.searcher, 32), **_BOLD, transform=axes.transAxes)
     axes.set_xlabel("evaluations", color=INK, fontsize=9)
-    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
+    if at:
+        axes.set_xticks([0, at[-1] / 2, at[-1]])
     return chart
 
 
@@ -289,9 +294,16 @@ def _reference_lines(axes: Axes, lines: Sequence[Line]) -> None:
         previous = line.value
         side = "right" if (line.value - low) / (high - low) > 0.75 else "left"
         axes.annotate(
-            f"{line.name} {line.value:.2f}", (line.value, 1), xycoords=axes.get_xaxis_transform(), fontsize=7.5,
-            xytext=(0, 3 + 10 * level), textcoords="offset points", color=PALE_INK, ha=side, parse_math=False,
-        )  # fmt: skip
+            f"{line.name} {line.value:.2f}".replace("-0.00", "0.00"),
+            (line.value, 1),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(0, 3 + 10 * level),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=PALE_INK,
+            ha=side,
+            parse_math=False,
+        )
 
 
 def _end_labels(axes: Axes, ends: list[tuple[float, str, str]]) -> None:

@@ -344,7 +344,8 @@ def _score(value: float, digits: int = 2) -> str:
     """A number for people; nothing where there is none."""
     if value is None or not math.isfinite(value):
         return "" if value is None or math.isnan(value) else "∞"
-    return f"{value + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
 def _plain(value: float) -> str:
