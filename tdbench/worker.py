@@ -133,7 +133,7 @@ class Worker:
 
 def main(descriptor: int) -> None:
     """The searcher's end: answer requests until the arena goes away."""
-    _die_with_parent()
+    die_with_parent()
     connection = Connection(descriptor)
     with contextlib.suppress(EOFError, ConnectionError):
         start: Start = connection.recv()
@@ -187,7 +187,7 @@ def _limit_memory(mebibytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """On Linux, be killed when the arena is, even inside a searcher that never returns."""
     if not sys.platform.startswith("linux"):
         return
