@@ -215,7 +215,11 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
 
 
 def check_searcher(
-    searcher: str | Registration, plugins: Sequence[str] = (), *, deterministic: bool = False
+    searcher: str | Registration,
+    plugins: Sequence[str] = (),
+    *,
+    deterministic: bool = False,
+    checks: Sequence[Callable[[Subject], None]] = CHECKS,
 ) -> Iterator[CheckResult]:
     """Run the contract, one result at a time (``list(...)`` for all), without pytest.
 
@@ -223,6 +227,7 @@ def check_searcher(
         searcher: its name (``family:VARIANT`` too), or its registration.
         plugins: plugin files or modules to load beside the installed ones.
         deterministic: nothing in it is random, so every seed may lead to the same asks.
+        checks: which of the checks to run.
 
     Raises:
         UserError: there is no such searcher.
@@ -230,7 +235,7 @@ def check_searcher(
     subject = _subject(searcher, plugins, deterministic)
 
     def results() -> Iterator[CheckResult]:
-        for check in CHECKS:
+        for check in checks:
             yield _result(check, subject)
 
     return results()
