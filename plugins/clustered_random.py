@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from tdbench_plugins._library import quiet
 
 from tdbench import Problem, UserError, hookimpl
 from tdbench.hookspecs import RegisterSearcher
+
+from ._library import quiet
 
 SAMPLES_PER_CLUSTER = 5
 ITERATIONS = 20
@@ -64,8 +65,8 @@ def _top(scores: NDArray[np.float32], n_positives: int) -> NDArray[np.float32]:
 
 def _cluster(labels: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.float32]:
     with quiet():  # fewer distinct labelings than clusters is a fact about a small space, not a mistake
-        from sklearn.cluster import KMeans  # type: ignore[import-untyped]
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
 
         kmeans = KMeans(clusters, n_init=1, max_iter=ITERATIONS, algorithm="lloyd", random_state=seed)
         with threadpool_limits(limits=1):

@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tdbench_plugins._library import finite, quiet
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
+
+from ._library import finite, quiet
 
 SIGMA0 = 0.3
 
@@ -79,7 +80,7 @@ class CMAES:
 
     def _start(self, mean: NDArray[np.float64]) -> Any:
         with quiet():
-            import cma  # type: ignore[import-untyped]
+            import cma
 
             options = {
                 "bounds": [0.0, 1.0],

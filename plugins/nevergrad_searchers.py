@@ -28,10 +28,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tdbench_plugins._library import BorrowedRandomState, finite, quiet
 
 from tdbench import Problem, Searcher, UserError, hookimpl
 from tdbench.hookspecs import RegisterSearcher
+
+from ._library import BorrowedRandomState, finite, quiet
 
 
 class NevergradSearcher:
@@ -83,7 +84,7 @@ def _in_box(values: Any) -> NDArray[np.float64]:
 
 def _import(random_state: BorrowedRandomState) -> Any:
     with quiet(), random_state:
-        import nevergrad  # type: ignore[import-untyped]
+        import nevergrad
 
         return nevergrad
 

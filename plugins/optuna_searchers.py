@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tdbench_plugins._library import BorrowedRandomState, finite, quiet
 
 from tdbench import Problem, Searcher, UserError, hookimpl
 from tdbench.hookspecs import RegisterSearcher
+
+from ._library import BorrowedRandomState, finite, quiet
 
 LOGGER = "optuna"
 _LEFT_OUT = {"BruteForceSampler"}  # needs parameters with finitely many values
@@ -78,7 +79,7 @@ def _tpe_sampler(seed: int) -> Any:
 
         settings: dict[str, Any] = {"seed": seed, "multivariate": True, "constant_liar": True}
         try:
-            from tdbench_plugins._quick_tpe import QuickTPESampler
+            from ._quick_tpe import QuickTPESampler
         except ImportError:
             return TPESampler(**settings)
         return QuickTPESampler(**settings)

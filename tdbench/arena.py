@@ -250,7 +250,8 @@ class Arena:
         """The searcher's own where it makes one, else the best told (the first of equals)."""
         if scores is not None and run.settings.recommend == "searcher":
             checked = _checked_scores(np.asarray(scores)[None], (1, run.space.n), "recommend")
-            return run.space.decode(checked)[0]
+            own: Labels = run.space.decode(checked)[0]
+            return own
         labels, told = np.concatenate(run.labels), np.concatenate(run.told)
         best: Labels = labels[int(np.argmax(told))]
         return best

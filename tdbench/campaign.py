@@ -106,9 +106,7 @@ def bench(
     names = ("data", "n", "ratio", "space_seed", "searcher", "seed")
     if any(len(axis) == 0 for axis in axes):
         raise UserError("bench needs at least one searcher, one seed and one space")
-    runs = [
-        replace(base, **dict(zip(names, point, strict=True))) for point in itertools.product(*axes)
-    ]
+    runs = [replace(base, **dict(zip(names, point, strict=True))) for point in itertools.product(*axes)]
     return run_all(list(dict.fromkeys(runs)), options)
 
 
@@ -117,7 +115,7 @@ def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
     for name in settings:
         if name not in RUN_FIELDS and name not in OPTION_FIELDS:
             raise UserError(f"unknown setting {name!r}{nearest(name, (*RUN_FIELDS, *OPTION_FIELDS))}")
-    chosen = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    chosen: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
     return (
         RunSettings(**{name: v for name, v in chosen.items() if name in RUN_FIELDS}),
         Options(**{name: v for name, v in chosen.items() if name in OPTION_FIELDS}),
@@ -286,7 +284,7 @@ def _result(run: LiveRun, store: Store, options: Options) -> Result:
     row = row_from_json(record.row)
     board = leaderboard_path(options.folder, run.space.name)
     append_row(board, row)  # a kill between the log and the leaderboard is mended here
-    labels, told = store.evaluations(record.id, run.space.n)
+    _, told = store.evaluations(record.id, run.space.n)
     recommended = store.recommended(record.id, run.space.n).get(1.0)
     references = reference_scores(store, run.space.identity, tag_of(run.engine), run.settings.confirm)
     return Result(row, run.space, recommended, told, tuple(references), board, store.path, None)

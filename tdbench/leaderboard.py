@@ -163,7 +163,8 @@ def row_to_json(row: Row) -> dict[str, Any]:
 
 def row_from_json(values: dict[str, Any]) -> Row:
     """The row that `row_to_json` took apart."""
-    return Row(**{k: math.nan if v is None and _TYPES[k] is float else v for k, v in values.items()})
+    cells: dict[str, Any] = {k: math.nan if v is None and _TYPES[k] is float else v for k, v in values.items()}
+    return Row(**cells)
 
 
 def _format(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from tdbench.rng import random_labelings
 
 RANDOM_TASKS = 8
-Pixels = NDArray[np.float64]  # (N, 32, 32, 3) in 0..255
+Pixels = Any  # (N, 32, 32, 3) float64 in 0..255
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def pixel_tasks(pixels: NDArray[np.uint8], n_positives: int) -> tuple[ReferenceT
     """The P images highest in each simple pixel statistic; a statistic that is constant on the set is dropped."""
     tasks = []
     for name, statistic in STATISTICS.items():
-        values = np.round(statistic(pixels.astype(np.float64)), 9)  # ties must not hang on the last bit of a sum
+        values: NDArray[np.float64] = np.round(statistic(pixels.astype(np.float64)), 9)  # ties must not hang on the last bit of a sum
         if np.ptp(values) == 0:
             continue
         labels = np.zeros(len(values), dtype=np.uint8)

@@ -77,7 +77,8 @@ def replicate_seeds(
     key = (np.full((1, 1), space_seed, dtype=np.int64), np.full((1, 1), run_seed, dtype=np.int64))
     zero = np.zeros((1, 1), dtype=np.int64)
     low, high, _, _ = philox(evaluation, replicate, zero + int(stream), zero, *key)
-    return low.astype(np.uint64) | (high.astype(np.uint64) << np.uint64(32))
+    seeds: NDArray[np.uint64] = low.astype(np.uint64) | (high.astype(np.uint64) << np.uint64(32))
+    return seeds
 
 
 def random_labelings(count: int, n_images: int, n_positives: int, seed: int, lane: int = 0) -> NDArray[np.uint8]:

@@ -165,7 +165,8 @@ class TaskSpace:
         labels = self.checked_labels(labels)
         evaluations = first_evaluation + np.arange(len(labels))
         seeds = self.told_seeds(evaluations, replicates, noise, run_seed)
-        return evaluate([Request(self, labels, seeds)], self.engine)[0].mean(axis=1)
+        mean: NDArray[np.float64] = evaluate([Request(self, labels, seeds)], self.engine)[0].mean(axis=1)
+        return mean
 
     def confirm(self, labels: NDArray[Any], replicates: int = DEFAULT_CONFIRM) -> NDArray[np.float64]:
         """(B, replicates) taskness of (B, N) label vectors, or (replicates,) of one (N,), never told to a searcher.

@@ -141,7 +141,7 @@ def main(descriptor: int) -> None:
         connection.send(Reply(error=error))
         while True:
             turn: Turn = connection.recv()
-            reply, error = _attempt(lambda turn=turn: _answer(searcher, turn), start)  # type: ignore[misc]
+            reply, error = _attempt(lambda turn=turn: _answer(searcher, turn), start)
             try:
                 connection.send(Reply(error=error) if reply is None else reply)
             except (TypeError, AttributeError, ValueError) as unpicklable:

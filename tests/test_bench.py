@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -125,7 +126,7 @@ def test_options_override_the_config_file(tmp_path: Path) -> None:
 
 
 def test_unknown_setting_is_an_error_with_the_nearest_name() -> None:
-    with pytest.raises(UserError, match="budgets.*'budget'"):
+    with pytest.raises(UserError, match=r"budgets.*'budget'"):
         package.bench(["random"], budgets=20)
 
 
@@ -196,10 +197,8 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
     workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     process.kill()
     for pid in workers:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     process.wait()
 
 
@@ -215,7 +214,7 @@ def wait_for_evaluations(out: Path, count: int, process: subprocess.Popen[bytes]
 
 def log(out: Path) -> dict[str, list[tuple[object, ...]]]:
     """What the log has of evaluations, asks, recommendations and confirmations, in a fixed order."""
-    tables: dict[str, list[tuple[object, ...]]] = dict.fromkeys(("evaluation", "ask", "recommendation"), [])
+    tables: dict[str, list[tuple[object, ...]]] = {name: [] for name in ("evaluation", "ask", "recommendation")}
     path = out / "log.sqlite"
     if not path.is_file():
         return tables

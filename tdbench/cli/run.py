@@ -32,7 +32,9 @@ def _numbers(_context: click.Context, parameter: click.Parameter, value: str | N
     try:
         return None if value is None else tuple(int(part) for part in value.split(","))
     except ValueError:
-        raise click.BadParameter(f"expected whole numbers separated by commas, got {value!r}", param=parameter) from None
+        raise click.BadParameter(
+            f"expected whole numbers separated by commas, got {value!r}", param=parameter
+        ) from None
 
 
 def _default(name: str) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def run(**settings: Any) -> None:
 @click.option("--ratio", callback=_numbers, default="4", show_default=True, help="Separated by commas.")
 @shared_options
 @click.pass_context
-def bench(context: click.Context, config: Path | None, **settings: Any) -> None:
+def bench(context: click.Context, /, config: Path | None, **settings: Any) -> None:
     """Run searchers x spaces x seeds in lockstep; CONFIG is a TOML file with the same words as the options.
 
     Options given on the command line override the file. Finished runs are kept, interrupted ones need --resume.

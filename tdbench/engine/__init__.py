@@ -34,7 +34,11 @@ class Engine(typing.Protocol):
     name: str
     device: str
     best_batch: int
-    detail: str
+
+    @property
+    def detail(self) -> str: ...
+
+    def __hash__(self) -> int: ...
 
     def curves(
         self,

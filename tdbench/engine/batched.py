@@ -94,22 +94,21 @@ class BatchedEngine:
         self, x: torch.Tensor, batch: TrainingBatch, part: NDArray[np.intp], protocol: Protocol
     ) -> NDArray[np.float32]:
         padded = part if self.device == "cpu" else np.resize(part, self.chunk)
-        to = {"device": self.device}
-        flat = torch.from_numpy(initial_weights(batch.seeds[padded])).to(**to)
+        flat = torch.from_numpy(initial_weights(batch.seeds[padded])).to(self.device)
         params = [
             p.reshape(len(padded), *layer.shape).clone().requires_grad_()
             for p, layer in zip(flat.split([layer.size for layer in LAYERS], dim=1), LAYERS, strict=True)
         ]
-        y = torch.from_numpy(batch.labels[padded].astype(np.int64)).to(**to)
-        train = torch.from_numpy(batch.train_mask[padded]).to(**to)
+        y = torch.from_numpy(batch.labels[padded].astype(np.int64)).to(self.device)
+        train = torch.from_numpy(batch.train_mask[padded]).to(self.device)
         n_train, n_val = train.sum(1), (~train).sum(1)
         first = [torch.zeros_like(p) for p in params]
         second = [torch.zeros_like(p) for p in params]
         steps = np.arange(1, protocol.steps + 1)
-        step_size = torch.tensor(-protocol.lr / (1 - BETA1**steps), dtype=torch.float32, **to)
-        root_correction = torch.tensor(np.sqrt(1 - BETA2**steps), dtype=torch.float32, **to)
-        curve = torch.empty(len(padded), protocol.steps, dtype=torch.float32, **to)
-        t = torch.zeros(1, dtype=torch.int64, **to)
+        step_size = torch.tensor(-protocol.lr / (1 - BETA1**steps), dtype=torch.float32, device=self.device)
+        root_correction = torch.tensor(np.sqrt(1 - BETA2**steps), dtype=torch.float32, device=self.device)
+        curve = torch.empty(len(padded), protocol.steps, dtype=torch.float32, device=self.device)
+        t = torch.zeros(1, dtype=torch.int64, device=self.device)
 
         def step() -> None:
             logits = _forward(x, params)
@@ -177,7 +176,7 @@ def _full_float32() -> Iterator[None]:
     matmul = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:
-        with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):  # type: ignore[no-untyped-call]
+        with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = matmul

@@ -88,7 +88,7 @@ def _train(
         losses = F.cross_entropy(net(x), y, reduction="none")
         curve.append(losses[~train].mean().detach())
         optimizer.zero_grad()
-        losses[train].mean().backward()  # type: ignore[no-untyped-call]
+        losses[train].mean().backward()
         optimizer.step()
     result: NDArray[np.float32] = torch.stack(curve).cpu().numpy()
     return result
