@@ -74,7 +74,7 @@ class ReferenceEngine:
             for b in range(len(batch)):
                 x = sets[int(batch.image_set[b])]
                 y = torch.from_numpy(batch.labels[b].astype(np.int64)).to(self.device)
-                train = torch.from_numpy(batch.train_mask[b]).to(self.device)
+                train = torch.tensor(batch.train_mask[b], device=self.device)
                 curves[b] = _train(network(int(batch.seeds[b]), self.device), x, y, train, protocol)
         return curves
 
