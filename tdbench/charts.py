@@ -136,7 +136,7 @@ def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], width
     _limits(axes.set_xlim, [*values, *(line.value for line in lines)], 0.0)
     _reference_lines(axes, lines)
     axes.set_xlabel("taskness (0 noise, 1 perfect)", color=INK, fontsize=9)
-    figure.legend(loc="upper left", fontsize=9, frameon=False, labelcolor=INK, ncols=3, borderaxespad=0)
+    figure.legend(loc="upper left", fontsize=9, frameon=False, labelcolor=INK, ncols=3, borderaxespad=0.4)
     return chart
 
 

@@ -244,7 +244,8 @@ def test_the_page_fits_its_window(browse: Callable[..., Any], width: int) -> Non
 @needs_browser
 def test_every_image_of_a_discovered_task_shows_a_piece_of_the_sprite(browse: Callable[..., Any]) -> None:
     shown = browse(
-        "return [...document.querySelectorAll('#space-2 .card:first-child .positives i')].map(i => ["
+        "const card = document.querySelector('#space-2 .card');"
+        "return [...card.querySelectorAll('.positives i')].map(i => ["
         "getComputedStyle(i).backgroundImage.slice(0, 19), i.getBoundingClientRect().width > 20]);"
     )
     assert shown == [['url("data:image/png', True]] * 10

@@ -46,7 +46,8 @@ if (bar) {
         if (shown) seen.add(name);
       }
     }
-    count.textContent = words.length ? `${seen.size} of ${all.size} searchers` : `${all.size} searchers`;
+    const total = `${all.size} searcher${all.size === 1 ? "" : "s"}`;
+    count.textContent = words.length ? `${seen.size} of ${total}` : total;
   };
   field.addEventListener("input", apply);
   bar.hidden = false;
