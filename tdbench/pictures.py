@@ -166,7 +166,11 @@ def _heading(figure: Figure, height: float, title: str, told: float, confirmed: 
 def _grid_rows(counts: list[int]) -> int:
     """Rows of two grids side by side: together about three times as wide as high, with few empty cells."""
     near = max(2, round((sum(counts) / 3) ** 0.5))
-    return min((near, near + 1, near - 1), key=lambda rows: sum(-count % rows for count in counts) if rows > 1 else 99)
+
+    def empty(rows: int) -> int:
+        return sum(-count % rows for count in counts)
+
+    return min((rows for rows in (near, near + 1, near - 1) if rows > 1), key=empty)
 
 
 def _draw_told(axes: Axes, told: NDArray[np.float64], confirmed: float, se: float) -> None:
