@@ -1,0 +1,359 @@
+"""What every engine promises, and that each computes what the definition says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import tdbench.engine as engines
+from tdbench.engine import make_engine, native
+from tdbench.engine.batched import BatchedEngine
+from tdbench.engine.network import LAYERS, initial_weights
+from tdbench.engine.reference import Network, ReferenceEngine, network
+from tdbench.errors import UserError
+from tdbench.protocol import Protocol, train_masks
+from tdbench.rng import random_labelings
+from tdbench.score import generalization_level
+from tdbench.sources import load_source
+from tdbench.space import Request, TaskSpace, evaluate, standardize
+
+FEW = Protocol(steps=6)
+
+
+@pytest.fixture(params=["reference", "batched", "native"])
+def engine(request):
+    if request.param == "native" and native.unavailable() is not None:
+        pytest.skip(str(native.unavailable()))
+    return make_engine(request.param, "cpu", 1)
+
+
+@pytest.fixture(params=["batched", "native"])
+def fast(request):
+    if request.param == "native" and native.unavailable() is not None:
+        pytest.skip(str(native.unavailable()))
+    return make_engine(request.param, "cpu", 1)
+
+
+class Batch:
+    """B trainings on N digits of S sets, splits and seeds as in a run."""
+
+    def __init__(self, n=15, size=4, sets=1, seed=0):
+        pixels = load_source("digits").images
+        chosen = np.random.default_rng(seed).permutation(len(pixels))[: sets * n].reshape(sets, n)
+        self.images = np.stack([standardize(pixels[index]) for index in chosen])
+        self.labels = random_labelings(size, n, n // 3, seed)
+        self.seeds = np.arange(size, dtype=np.uint64) + np.uint64(2**40 + seed)
+        self.train = train_masks(self.labels, self.seeds, "stratified")
+        self.image_set = np.arange(size) % sets
+
+    def curves(self, engine, protocol=FEW, members=slice(None)):
+        m = members
+        return engine.curves(self.images, self.labels[m], self.train[m], self.seeds[m], protocol, self.image_set[m])
+
+
+# by the definition
+
+
+def convolution(x, weight, bias):
+    out = np.zeros((len(x), len(weight), x.shape[2] - 4, x.shape[3] - 4))
+    for dy in range(5):
+        for dx in range(5):
+            patch = x[:, :, dy : dy + out.shape[2], dx : dx + out.shape[3]]
+            out += np.einsum("nchw,oc->nohw", patch, weight[:, :, dy, dx])
+    return out + bias[:, None, None]
+
+
+def relu_pool(x):
+    n, c, h, w = x.shape
+    return np.maximum(x, 0).reshape(n, c, h // 2, 2, w // 2, 2).max(axis=(3, 5))
+
+
+def losses_by_definition(images, labels, seed):
+    """(N,) cross-entropy in float64 of the freshly initialized network."""
+    flat, parameters = initial_weights(np.array([seed], dtype=np.uint64))[0].astype(np.float64), {}
+    for layer in LAYERS:
+        parameters[layer.name], flat = flat[: layer.size].reshape(layer.shape), flat[layer.size :]
+    p = parameters
+    x = relu_pool(convolution(images.astype(np.float64), p["conv1.weight"], p["conv1.bias"]))
+    x = relu_pool(convolution(x, p["conv2.weight"], p["conv2.bias"])).reshape(len(images), 400)
+    x = np.maximum(x @ p["fc1.weight"].T + p["fc1.bias"], 0)
+    x = np.maximum(x @ p["fc2.weight"].T + p["fc2.bias"], 0)
+    logits = x @ p["fc3.weight"].T + p["fc3.bias"]
+    return np.array([math.log(sum(math.exp(v) for v in row)) - row[y] for row, y in zip(logits, labels, strict=True)])
+
+
+def test_first_entry_is_the_validation_loss_of_the_untrained_network(engine):
+    batch = Batch(n=12, size=3)
+    for row, y, train, seed in zip(batch.curves(engine), batch.labels, batch.train, batch.seeds, strict=True):
+        expected = losses_by_definition(batch.images[0], y, seed)[~train].mean()
+        assert row[0] == pytest.approx(expected, abs=2e-6)
+
+
+def test_reference_is_a_plain_loop_with_pytorchs_adam():
+    batch = Batch(n=12, size=1)
+    x, y = torch.tensor(batch.images[0]), torch.tensor(batch.labels[0]).long()
+    train = torch.tensor(batch.train[0])
+    net, expected = network(int(batch.seeds[0])), []
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.002)
+    for _ in range(8):
+        with torch.no_grad():
+            expected.append(float(F.cross_entropy(net(x[~train]), y[~train])))
+        optimizer.zero_grad()
+        F.cross_entropy(net(x[train]), y[train]).backward()
+        optimizer.step()
+    np.testing.assert_allclose(batch.curves(ReferenceEngine(), Protocol(8, 0.002))[0], expected, rtol=1e-5)
+
+
+def test_the_network_has_the_parameters_of_the_definition():
+    assert sum(p.numel() for p in Network().parameters()) == 61_326
+    assert [(n, tuple(p.shape)) for n, p in Network().named_parameters()] == [(x.name, x.shape) for x in LAYERS]
+
+
+# agreement with the reference
+
+
+def test_curves_agree_with_reference_after_a_few_steps(fast):
+    batch = Batch(n=10, size=18)
+    np.testing.assert_allclose(batch.curves(fast), batch.curves(ReferenceEngine()), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("lr", [1e-4, 1e-2])
+def test_learning_rate_means_what_it_means_to_adam(fast, lr):
+    batch, protocol = Batch(size=3), Protocol(6, lr)
+    np.testing.assert_allclose(
+        batch.curves(fast, protocol), batch.curves(ReferenceEngine(), protocol), rtol=1e-3, atol=1e-4
+    )
+
+
+def check_taskness_agrees(fast, n, trainings):
+    """Taskness over 100 steps: within 0.01 on at least 95 % of random trainings, and no bias in the mean."""
+    space = TaskSpace(n=n, ratio=1 if n < 20 else 4)
+    labels = space.random_labelings(trainings)
+    seeds = space.told_seeds(np.arange(trainings), 1, "fresh", 0)
+    values = [evaluate([Request(space, labels, seeds)], e)[0][:, 0] for e in (fast, make_engine("reference", "cpu", 1))]
+    difference = values[0] - values[1]
+    assert np.mean(np.abs(difference) <= 0.01) >= 0.95
+    assert abs(difference.mean()) <= max(0.001, 2.6 * difference.std(ddof=1) / math.sqrt(trainings))
+
+
+def test_taskness_of_whole_trainings_agrees_with_reference(fast):
+    check_taskness_agrees(fast, n=10, trainings=20)
+
+
+@pytest.mark.long
+def test_taskness_of_many_trainings_at_the_default_size_agrees_with_reference(fast):
+    check_taskness_agrees(fast, n=50, trainings=200)
+
+
+# batch-invariance
+
+
+@pytest.mark.parametrize("n", [6, 15, 50])
+def test_alone_or_among_others_a_training_has_the_same_bits(engine, n):
+    batch = Batch(n, size=19)
+    together = batch.curves(engine)
+    for b in (0, 7, 15, 16, 18):
+        np.testing.assert_array_equal(batch.curves(engine, members=slice(b, b + 1))[0], together[b])
+
+
+def test_order_in_the_batch_changes_no_bit(engine):
+    batch = Batch(size=7)
+    order = np.array([3, 0, 6, 1, 5, 2, 4])
+    np.testing.assert_array_equal(batch.curves(engine, members=order), batch.curves(engine)[order])
+
+
+def test_chunks_change_no_bit():
+    batch = Batch(n=9, size=10)
+    expected = batch.curves(BatchedEngine(chunk=16))
+    for chunk in (1, 3, 10):
+        np.testing.assert_array_equal(batch.curves(BatchedEngine(chunk=chunk)), expected)
+
+
+def test_each_training_uses_its_own_image_set(engine):
+    batch = Batch(n=9, size=5, sets=3)
+    together = batch.curves(engine)
+    for b, s in enumerate(batch.image_set):
+        alone = engine.curves(
+            batch.images[s], batch.labels[b : b + 1], batch.train[b : b + 1], batch.seeds[b : b + 1], FEW
+        )
+        np.testing.assert_array_equal(alone[0], together[b])
+
+
+@pytest.mark.parametrize("lr", [1e6, 1e20])
+def test_a_diverged_training_harms_no_neighbour(engine, lr):
+    """One training meets images so large that it overflows; the other is as it was."""
+    batch = Batch(n=9, size=2, sets=2)
+    healthy = batch.curves(engine, members=slice(0, 1))
+    batch.images[1] *= lr
+    curves = batch.curves(engine)
+    np.testing.assert_array_equal(curves[0], healthy[0])
+    assert not (curves[1] < 1e3).all()
+
+
+def test_the_same_call_gives_the_same_bits(engine):
+    batch = Batch()
+    np.testing.assert_array_equal(batch.curves(engine), batch.curves(engine))
+
+
+# edges
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 17, 33])
+def test_any_number_of_images(engine, n):
+    batch = Batch(max(n, 4), size=2)
+    batch.images, batch.labels, batch.train = batch.images[:, :n], batch.labels[:, :n], batch.train[:, :n]
+    batch.train[:, 0], batch.train[:, -1] = True, False
+    np.testing.assert_allclose(batch.curves(engine), batch.curves(ReferenceEngine()), rtol=0, atol=2e-5)
+
+
+def test_no_trainings_give_no_curves(engine):
+    assert Batch(size=4).curves(engine, members=slice(0, 0)).shape == (0, 6)
+
+
+def test_blank_images_train_to_finite_losses_below_chance(engine):
+    batch = Batch(n=15, size=3)
+    batch.images[:] = 0
+    curves = batch.curves(engine, Protocol(40))
+    assert np.isfinite(curves).all()
+    assert (generalization_level(curves) < math.log(2)).all()
+
+
+def test_curves_are_float32_with_one_entry_a_step(engine):
+    curves = Batch(size=3).curves(engine, Protocol(9))
+    assert (curves.shape, curves.dtype) == ((3, 9), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((15, 3, 28, 28))}, "expected images"),
+        ({"images": np.zeros((3, 32, 32))}, "expected images"),
+        ({"labels": np.zeros((4, 14), dtype=np.uint8)}, "expected labels and train_mask"),
+        ({"train": np.ones((3, 15), dtype=bool)}, "expected labels and train_mask"),
+        ({"labels": np.full((4, 15), 2)}, "labels must be 0 or 1"),
+        ({"labels": np.full((4, 15), 0.5)}, "labels must be 0 or 1"),
+        ({"train": np.ones((4, 15), dtype=bool)}, "both sides"),
+        ({"train": np.zeros((4, 15), dtype=bool)}, "both sides"),
+        ({"seeds": np.zeros(3, dtype=np.uint64)}, "seeds and image_set"),
+        ({"image_set": np.zeros(5, dtype=int)}, "seeds and image_set"),
+        ({"image_set": np.array([0, 0, 0, 1])}, "image_set must lie in 0..0"),
+        ({"image_set": np.array([0, 0, 0, -1])}, "image_set must lie in 0..0"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_errors_that_say_what_was_expected(engine, change, message):
+    batch = Batch(n=15, size=4)
+    vars(batch).update(change)
+    with pytest.raises(ValueError, match=message):
+        batch.curves(engine)
+
+
+def test_read_only_and_unusual_arrays_are_taken_and_left_alone(engine):
+    batch = Batch(size=3)
+    expected, before = batch.curves(engine), batch.images.copy()
+    batch.images = np.asfortranarray(batch.images.astype(np.float64))
+    batch.labels = batch.labels.astype(np.int64)
+    for array in (batch.images, batch.labels, batch.train, batch.seeds):
+        array.flags.writeable = False
+    np.testing.assert_array_equal(batch.curves(engine), expected)
+    np.testing.assert_array_equal(batch.images, before)
+
+
+# the user's torch
+
+
+def torch_state():
+    backends = torch.backends
+    return (
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.get_default_dtype(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_float32_matmul_precision(),
+        backends.cuda.matmul.allow_tf32,
+        *(getattr(backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic", "allow_tf32")),
+    )
+
+
+@pytest.fixture(params=[True, False])
+def unusual_torch(request):
+    """Settings a user may have, none of them the default."""
+    before = torch_state()
+    benchmark, deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    torch.set_num_threads(2 if request.param else 1)
+    torch.set_default_dtype(torch.float64)
+    torch.backends.cudnn.benchmark = request.param
+    torch.backends.cudnn.deterministic = not request.param
+    with torch.inference_mode(request.param), torch.set_grad_enabled(False):
+        yield
+    torch.set_num_threads(before[0])
+    torch.set_default_dtype(before[3])
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, deterministic
+
+
+def test_the_users_torch_is_left_as_it_was_and_changes_no_bit(engine, unusual_torch, random_state_untouched):
+    batch, state = Batch(size=2), torch_state()
+    with random_state_untouched():
+        curves = batch.curves(engine)
+    assert torch_state() == state
+    torch.set_default_dtype(torch.float32)
+    with torch.inference_mode(False), torch.enable_grad():
+        np.testing.assert_array_equal(batch.curves(engine), curves)
+
+
+def test_torch_settings_are_put_back_after_an_error(monkeypatch):
+    state = torch_state()
+    monkeypatch.setattr("tdbench.engine.batched.F.cross_entropy", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Batch().curves(BatchedEngine(threads=2 if state[0] == 1 else 1))
+    assert torch_state() == state
+
+
+# the choice
+
+
+def test_auto_takes_the_native_kernel_on_a_cpu_where_it_is_built(monkeypatch):
+    expected = "native" if native.unavailable() is None else "batched"
+    assert make_engine("auto", "cpu").name == expected
+    monkeypatch.setattr(native, "unavailable", lambda: "not built")
+    assert make_engine("auto", "cpu").name == "batched"
+
+
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(engines, "cuda_available", lambda: True)
+    chosen = make_engine()
+    assert (chosen.name, chosen.device) == ("batched", "cuda")
+
+
+def test_native_asked_for_stays_on_the_cpu_beside_a_gpu(monkeypatch):
+    if native.unavailable() is not None:
+        pytest.skip(str(native.unavailable()))
+    monkeypatch.setattr(engines, "cuda_available", lambda: True)
+    assert make_engine("native").device == "cpu"
+    with pytest.raises(UserError, match="native runs on the CPU"):
+        make_engine("native", "cuda")
+
+
+def test_cuda_without_one_is_a_clear_error(monkeypatch):
+    monkeypatch.setattr(engines, "cuda_available", lambda: False)
+    with pytest.raises(UserError, match="no CUDA device here; use --device cpu"):
+        make_engine("batched", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "message"),
+    [("batchd", "cpu", "did you mean 'batched'"), ("batched", "cudaa", "did you mean 'cuda'"), ("x", "cpu", "known")],
+)
+def test_an_unknown_choice_names_the_nearest(name, device, message):
+    with pytest.raises(UserError, match=message):
+        make_engine(name, device)
+
+
+def test_however_an_engine_is_asked_for_it_is_one_object():
+    assert make_engine("batched", "cpu") is make_engine(name="batched", device="cpu", threads=None)
+    chosen = make_engine("auto", "cpu")
+    assert make_engine(chosen.name, chosen.device) is chosen
