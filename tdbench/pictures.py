@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from pathlib import Path
@@ -165,7 +166,7 @@ def _heading(figure: Figure, height: float, title: str, told: float, confirmed: 
 
 def _grid_rows(counts: list[int]) -> int:
     """Rows of two grids side by side: together about three times as wide as high, with few empty cells."""
-    near = max(2, round((sum(counts) / 3) ** 0.5))
+    near = max(2, round(math.sqrt(sum(counts) / 3)))
 
     def empty(rows: int) -> int:
         return sum(-count % rows for count in counts)
@@ -198,7 +199,7 @@ def _draw_told(axes: Axes, told: NDArray[np.float64], confirmed: float, se: floa
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8.5, colors=INK)
     axes.legend(
-        loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=3, markerscale=(12 / size) ** 0.5
+        loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=3, markerscale=math.sqrt(12 / size)
     )
 
 
