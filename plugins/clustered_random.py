@@ -1,11 +1,11 @@
-"""`clustered-random`: random search over cluster representatives instead of label vectors (SPEC 7.8 and 8).
+"""`clustered-random`: random search over cluster representatives, not label vectors (definitions, sections 7 and 8).
 
 Settings, chosen knowingly:
 
 - M = `SAMPLES_PER_CLUSTER` x K uniform label vectors (duplicates kept), K = budget clusters.
 - scikit-learn's KMeans (Lloyd, k-means++) in float32, one start, at most `ITERATIONS` iterations. k-means++ is most of
   the cost (12 s for K = 4000 and N = 50 on one core, against 3 s from random samples) and is worth it: an average
-  cluster ablation of 26.4 % instead of 28.1 %, and SPEC's reference values at N = 20 and N = 100.
+  cluster ablation of 26.4 % instead of 28.1 %, and meets the reference values at N = 20 and N = 100.
 - A representative is its cluster's centre decoded to the top P, ties to the lower index. In small spaces two
   clusters may share one; both are evaluated and charged.
 - One thread: scikit-learn adds partial sums in the order in which threads finish, which would not be reproducible.

@@ -32,7 +32,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def forward_macs() -> int:
-    """Multiply-adds of the network's forward pass for one image, dense (SPEC section 3): 651,048."""
+    """Multiply-adds of the network's forward pass for one image, dense (definitions, section 3): 651,048."""
     conv1 = 28 * 28 * 6 * (5 * 5 * 3)
     conv2 = 10 * 10 * 16 * (5 * 5 * 6)
     return conv1 + conv2 + 400 * 120 + 120 * 84 + 84 * 2

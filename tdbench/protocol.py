@@ -19,7 +19,7 @@ ROLLING_WINDOW = 5
 
 @dataclass(frozen=True)
 class Protocol:
-    """Training protocol (SPEC section 4).
+    """Training protocol (definitions, section 4).
 
     Attributes:
         steps: full-batch Adam updates, at least 5 (the rolling window must fit in the curve).
@@ -43,7 +43,7 @@ class Protocol:
 
 
 def validation_counts(n_images: int, n_positives: int) -> tuple[int, int]:
-    """(positives, negatives) on the validation side of a stratified split (SPEC section 4, Split)."""
+    """(positives, negatives) on the validation side of a stratified split (definitions, section 4, Split)."""
     positives = max(1, math.floor(VALIDATION_SHARE * n_positives + 0.5))
     return positives, validation_size(n_images) - positives
 
@@ -54,10 +54,10 @@ def validation_size(n_images: int) -> int:
 
 
 def train_masks(labels: NDArray[np.uint8], seeds: NDArray[np.uint64], split: str) -> NDArray[np.bool_]:
-    """(B, N) True on the training side, for (B, N) label vectors and (B,) replicate seeds (SPEC section 4, Split).
+    """(B, N) True on the training side, for (B, N) label vectors and (B,) replicate seeds.
 
     Images are put in a random order drawn from the seed. A stratified split takes the first positives and the first
-    negatives of that order for validation, a random one simply its first images.
+    negatives of that order for validation, a random one simply its first images (definitions, section 4, Split).
     """
     labels = np.asarray(labels, dtype=np.uint8)
     n_images = labels.shape[1]

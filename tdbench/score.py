@@ -1,4 +1,4 @@
-"""From validation curves to taskness (SPEC section 4). Plain numpy; no training happens here."""
+"""From validation curves to taskness (definitions, section 4). Plain numpy; no training happens here."""
 
 from __future__ import annotations
 

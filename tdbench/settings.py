@@ -18,7 +18,7 @@ RECOMMEND_RULES = ("searcher", "best")
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything that decides the result of one run; defaults are SPEC's.
+    """Everything that decides the result of one run; defaults are those of the definitions, section 2.
 
     Attributes:
         searcher: name, or ``family:VARIANT``.

@@ -42,7 +42,7 @@ class TaskSpace:
     """The search space of one image set: {0,1}^N with exactly P ones, and what a label vector is worth.
 
     Attributes:
-        n, ratio, n_positives, seed: N, R, P and the space seed (SPEC section 2).
+        n, ratio, n_positives, seed: N, R, P and the space seed (definitions, section 2).
         source: name of the data source.
         classes: names of the R + 1 classes; class A first.
         pixels: (N, 32, 32, 3) uint8, read-only.
@@ -109,7 +109,7 @@ class TaskSpace:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the identity covers besides the pixels, readable (SPEC section 2, Identity)."""
+        """What the identity covers besides the pixels, readable (definitions, section 2, Identity)."""
         return {
             "n": self.n,
             "ratio": self.ratio,
@@ -179,7 +179,7 @@ class TaskSpace:
         return values[0] if array.ndim == 1 else values
 
     def told_seeds(self, evaluations: Any, replicates: int, noise: str, run_seed: int) -> NDArray[np.uint64]:
-        """(n, replicates) replicate seeds of the evaluations with these indices (SPEC section 5)."""
+        """(n, replicates) replicate seeds of the evaluations with these indices (definitions, section 5)."""
         if noise not in NOISE_MODES:
             raise UserError(f"noise must be one of {', '.join(NOISE_MODES)}, got {noise!r}")
         if replicates < 1:
@@ -201,7 +201,7 @@ class TaskSpace:
 
     @functools.cached_property
     def reference_tasks(self) -> tuple[ReferenceTask, ...]:
-        """The class tasks and the pixel-statistic labelings of this set (SPEC section 2)."""
+        """The class tasks and the pixel-statistic labelings of this set (definitions, section 2)."""
         return references.class_tasks(self.class_of, self.classes) + references.pixel_tasks(
             self.pixels, self.n_positives
         )
@@ -216,7 +216,7 @@ class TaskSpace:
         return array.astype(np.uint8)
 
     def baseline(self, engine: Engine, validation_positives: int) -> float:
-        """b in nats for splits with that many positives in validation (SPEC section 4, Baseline).
+        """b in nats for splits with that many positives in validation (definitions, section 4, Baseline).
 
         A blank image looks the same whatever its label, so the split matters only through its counts, and one value
         serves every split that shares them; it is computed once in a process.

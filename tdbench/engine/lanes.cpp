@@ -1,4 +1,4 @@
-// The native CPU kernel: trains many networks of SPEC section 3, one per thread, each vectorized inside.
+// The native CPU kernel: trains many networks (definitions, section 3), one per thread, each vectorized inside.
 //
 // Every layer is laid out for the dimension that fills the lanes of a vector and lets the rest be skipped:
 //   forward     conv1: lanes are pooling windows (all images in a row); conv2 and dense layers: output channels.

@@ -1,4 +1,4 @@
-"""The network (SPEC section 3) as every engine sees it: layer shapes, flat layout, initial weights.
+"""The network (definitions, section 3) as every engine sees it: layer shapes, flat layout, initial weights.
 
 conv 5x5 (6) - ReLU - max-pool 2 - conv 5x5 (16) - ReLU - max-pool 2 - 120 - ReLU - 84 - ReLU - 2.
 """

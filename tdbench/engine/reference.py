@@ -14,7 +14,7 @@ from tdbench.protocol import Protocol
 
 
 class Network(nn.Module):
-    """SPEC section 3, as a researcher would write it."""
+    """The network (definitions, section 3), as a researcher would write it."""
 
     def __init__(self) -> None:
         super().__init__()
