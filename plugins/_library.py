@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-WORST = 2.0  # the loss at taskness -1, which a training without any finite validation loss scores (definitions, section 4)
+WORST = 2.0  # the loss at taskness -1, of a training without any finite validation loss (definitions, section 4)
 
 
 def finite(loss: NDArray[np.float64]) -> NDArray[np.float64]:
