@@ -145,8 +145,9 @@ def test_taskness_of_whole_trainings_agrees_with_reference(fast):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_taskness_of_many_trainings_at_the_default_size_agrees_with_reference(fast):
-    check_taskness_agrees(fast, n=50, trainings=200)
+    check_taskness_agrees(fast, n=50, trainings=100)
 
 
 # batch-invariance
