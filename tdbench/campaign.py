@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,9 @@ def run(searcher: str = "twopointsde", **settings: Any) -> Result:
 
 
 def bench(
-    searchers: Sequence[str],
+    searchers: str | Sequence[str],
     seeds: int | Sequence[int] = 10,
-    space_seeds: Sequence[int] = (0,),
+    space_seeds: int | Sequence[int] = (0,),
     data: str | Sequence[str] = "digits",
     n: int | Sequence[int] = 50,
     ratio: int | Sequence[int] = 4,
@@ -102,7 +102,7 @@ def bench(
     """
     base, options = split_settings(settings)
     all_seeds = range(seeds) if isinstance(seeds, int) else seeds
-    axes = [_several(data), _several(n), _several(ratio), space_seeds, searchers, all_seeds]
+    axes = [_several(axis) for axis in (data, n, ratio, space_seeds, searchers, all_seeds)]
     names = ("data", "n", "ratio", "space_seed", "searcher", "seed")
     if any(len(axis) == 0 for axis in axes):
         raise UserError("bench needs at least one searcher, one seed and one space")
@@ -156,7 +156,7 @@ def default_engine(settings: RunSettings, options: Options) -> Engine:
 
 
 def _several(value: Any) -> Sequence[Any]:
-    return [value] if isinstance(value, (str, int)) else list(value)
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def _spaces(runs: Sequence[RunSettings], options: Options) -> list[TaskSpace]:

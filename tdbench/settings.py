@@ -5,15 +5,29 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tdbench.errors import UserError
 from tdbench.space import NOISE_MODES, TaskSpace, check_seed
 
 DEFAULT_OUT = "tdbench-results"
 RECOMMEND_RULES = ("searcher", "best")
+MOST = {  # far above any use; beyond it memory, the log or the system's calls give up
+    "budget": 10**9,
+    "batch": 10**6,
+    "replicates": 10**6,
+    "confirm": 10**6,
+    "steps": 10**6,
+    "ask_timeout": 10**6,
+    "start_timeout": 10**6,
+    "memory_limit": 10**9,
+    "threads": 4096,
+    "workers": 10**6,
+}
 
 
 @dataclass(frozen=True)
@@ -54,9 +68,18 @@ class RunSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        _make_whole(self, "n", "ratio", "space_seed", "seed", "budget", "batch", "replicates", "confirm", "steps")
+        for name in ("searcher", "data", "noise", "split", "recommend", "engine", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"{name} must be a string, got {getattr(self, name)!r}")
+        if self.classes is not None and not (
+            isinstance(self.classes, tuple) and all(isinstance(name, str) for name in self.classes)
+        ):
+            raise UserError(f"classes must be names of classes, got {self.classes!r}")
         for name in ("batch", "budget", "replicates"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _check_most(self, "budget", "batch", "replicates", "confirm", "steps")
         if self.confirm < 2:
             raise UserError(f"confirm must be at least 2 replicates (it has a standard error), got {self.confirm}")
         if self.budget < self.batch:
@@ -108,12 +131,38 @@ class Options:
     progress: bool = False
 
     def __post_init__(self) -> None:
+        given = () if self.threads is None else ("threads",)
+        _make_whole(self, "memory_limit", "workers", *given)
         for name in ("ask_timeout", "start_timeout", "memory_limit", "workers"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name.replace('_', '-')} must be above 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and value > 0):
+                raise UserError(f"{_shown(name)} must be a number above 0, got {value!r}")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads must be at least 1, got {self.threads}")
+        _check_most(self, "ask_timeout", "start_timeout", "memory_limit", "workers", *given)
 
     @property
     def folder(self) -> Path:
         return Path(self.out)
+
+
+def _make_whole(settings: Any, *names: str) -> None:
+    """numpy's whole numbers become Python's, as the log keeps them; anything else is an error."""
+    for name in names:
+        value = getattr(settings, name)
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            object.__setattr__(settings, name, operator.index(value))
+        except TypeError:
+            raise UserError(f"{_shown(name)} must be a whole number, got {value!r}") from None
+
+
+def _check_most(settings: Any, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) > MOST[name]:
+            raise UserError(f"{_shown(name)} must be at most {MOST[name]}, got {getattr(settings, name)}")
+
+
+def _shown(name: str) -> str:
+    return name.replace("_", "-")
