@@ -25,7 +25,7 @@ _OPTIONS = {field.name: field.default for field in dataclasses.fields(Options)}
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
+    return None if value is None else _split(value)
 
 
 def _numbers(_context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -35,6 +35,10 @@ def _numbers(_context: click.Context, parameter: click.Parameter, value: str | N
         raise click.BadParameter(
             f"expected whole numbers separated by commas, got {value!r}", param=parameter
         ) from None
+
+
+def _split(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _default(name: str) -> dict[str, Any]:
@@ -181,29 +185,37 @@ def _from_toml(path: Path, settings: dict[str, Any], context: click.Context) -> 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
     known = {name.replace("_", "-"): name for name in settings}
+    options = {option.name: option for option in context.command.params}
     chosen: dict[str, Any] = {}
     for word, value in words.items():
         name = known.get(word.replace("_", "-"))
         if name is None:
             raise UserError(f"{path}: unknown key {word!r}{nearest(word, known)}")
         if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
-            chosen[name] = _checked_word(path, word, value, settings[name])
+            chosen[name] = _checked_word(path, word, value, options[name])
     return chosen
 
 
-def _checked_word(path: Path, word: str, value: Any, default: Any) -> Any:
+def _checked_word(path: Path, word: str, value: Any, option: click.Parameter) -> Any:
+    """A value of the file as its option would give it."""
+    kind: type | tuple[type, ...]
+    if option.type is click.BOOL:
+        kind, expected = bool, "true or false"
+    elif option.type is click.INT or option.callback is _numbers:
+        kind, expected = int, "a whole number"
+    elif option.type is click.FLOAT:
+        kind, expected = (int, float), "a number"
+    else:
+        kind, expected = str, "a string"
+    several = option.multiple or option.callback in (_names, _numbers) or option.name == "seeds"
+    values = value if several and isinstance(value, list) else [value]
+    if not all(isinstance(v, kind) and (kind is bool or not isinstance(v, bool)) for v in values):
+        raise UserError(f"{path}: {word} must be {expected}{' or a list of them' if several else ''}, got {value!r}")
     if isinstance(value, list):
         return tuple(value)
-    if isinstance(default, tuple) and not isinstance(value, int):
-        value = (value,)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(default, (int, float)) and not isinstance(default, bool) and not number:
-        raise UserError(f"{path}: {word} must be a number, got {value!r}")
-    if isinstance(default, bool) and not isinstance(value, bool):
-        raise UserError(f"{path}: {word} must be true or false, got {value!r}")
-    if isinstance(value, dict):
-        raise UserError(f"{path}: {word} must be a value or a list, got a table")
-    return value
+    if option.callback is _names:
+        return _split(value)
+    return (value,) if several and option.name != "seeds" else value
 
 
 class _interruptible:
