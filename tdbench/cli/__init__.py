@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -59,17 +60,20 @@ def tdbench(debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """The entry point: an error meant for people is one line and exit status 2, Ctrl-C is 130."""
-    arguments = sys.argv[1:] if args is None else args
+    arguments = (sys.argv[1:] if args is None else args) or ["--help"]
     try:
         code = tdbench.main(arguments, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         _complain(error.format_message())
         sys.exit(error.exit_code)
-    except UserError as error:
+    except BrokenPipeError:  # the reader of the output has gone, as `| head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - nothing is left to be flushed at exit
+        sys.exit(1)
+    except (UserError, OSError, MemoryError) as error:  # wrong input; a full or vanished disk; a machine too small
         if "--debug" in arguments:
             raise
-        _complain(str(error))
+        _complain(f"there is not enough memory for this: {error}" if isinstance(error, MemoryError) else str(error))
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         _complain("stopped")
