@@ -33,7 +33,8 @@ def pixel_tasks(pixels: NDArray[np.uint8], n_positives: int) -> tuple[ReferenceT
     """The P images highest in each simple pixel statistic; a statistic that is constant on the set is dropped."""
     tasks = []
     for name, statistic in STATISTICS.items():
-        values: NDArray[np.float64] = np.round(statistic(pixels.astype(np.float64)), 9)  # ties must not hang on the last bit of a sum
+        values = np.asarray(statistic(pixels.astype(np.float64)), dtype=np.float64)
+        values = values.round(9)  # ties must not hang on the last bit of a sum
         if np.ptp(values) == 0:
             continue
         labels = np.zeros(len(values), dtype=np.uint8)
