@@ -199,11 +199,11 @@ def _from_toml(path: Path, settings: dict[str, Any], context: click.Context) -> 
 def _checked_word(path: Path, word: str, value: Any, option: click.Parameter) -> Any:
     """A value of the file as its option would give it."""
     kind: type | tuple[type, ...]
-    if option.type is click.BOOL:
+    if isinstance(option.type, click.types.BoolParamType):
         kind, expected = bool, "true or false"
-    elif option.type is click.INT or option.callback is _numbers:
+    elif isinstance(option.type, click.types.IntParamType) or option.callback is _numbers:
         kind, expected = int, "a whole number"
-    elif option.type is click.FLOAT:
+    elif isinstance(option.type, click.types.FloatParamType):
         kind, expected = (int, float), "a number"
     else:
         kind, expected = str, "a string"
