@@ -57,7 +57,8 @@ class Plan:
     Attributes:
         sizes: pairs (N, B) of images and trainings in a call.
         rounds: how often each case is timed.
-        seconds: after the first round, no timing is begun that would end later than this.
+        seconds: after the first round, no timing is begun that would end later than this after the start. Where even
+            the first round takes longer than twice that (a slow or busy machine), the cases left have no row.
         steps: of a training; fewer only in tests.
     """
 
@@ -188,25 +189,32 @@ def measure(plan: Plan, device: str = "auto", tell: Callable[[str], None] = lamb
     with contextlib.ExitStack() as stack:
         tell("starting processes")
         contenders = _contenders(device, stack)
-        cases = list(dict.fromkeys(_Case(c, n, c.timed(batch)) for c in contenders for n, batch in plan.sizes))
-        works = {n: _Work.make(n, max(case.batch for case in cases if case.n == n), plan.steps) for n, _ in plan.sizes}
+        cases = list(dict.fromkeys(_Case(c, n, c.timed(batch)) for n, batch in plan.sizes for c in contenders))
+        works = {n: _Work.make(n, max(case.batch for case in cases if case.n == n)) for n, _ in plan.sizes}
+        expected: dict[_Case, float] = {}
         for case in cases:
             tell(f"warming up {case}")
-            case.contender.curves(*works[case.n].part(case.batch), Protocol(steps=WARM_UP_STEPS))
+            expected[case] = case.seconds(works[case.n], WARM_UP_STEPS) * plan.steps / WARM_UP_STEPS
         devices = sorted({c.device for c in contenders})
         peaks: dict[str, list[Peak]] = {name: [] for name in devices}
         times: dict[_Case, list[float]] = {case: [] for case in cases}
-        deadline = time.perf_counter() + plan.seconds
         for i in range(plan.rounds):
             for name in devices:
                 peaks[name].append(measure_peak(name, PEAK_SECONDS))
             for case in cases:
-                if i and time.perf_counter() + max(times[case]) > deadline:
+                deadline = begun + (plan.seconds if i else 2 * plan.seconds)
+                if time.perf_counter() + expected[case] > deadline:
                     continue
                 tell(f"round {i + 1} of {plan.rounds}: {case}")
-                times[case].append(case.seconds(works[case.n]))
+                expected[case] = case.seconds(works[case.n], plan.steps)
+                times[case].append(expected[case])
     best = {name: _best(values) for name, values in peaks.items()}
-    rows = [_row(c, n, batch, times, best, plan.steps) for n, batch in plan.sizes for c in contenders]
+    rows = [
+        _row(c, n, batch, seconds, best[c.device].gflops, plan.steps)
+        for n, batch in plan.sizes
+        for c in contenders
+        if (seconds := times[_Case(c, n, c.timed(batch))])
+    ]
     left_out = [str(case) for case, seconds in times.items() if len(seconds) < plan.rounds]
     return Benchmark(device, rows, best, time.perf_counter() - begun, left_out)
 
@@ -289,12 +297,12 @@ class _Case:
     def __str__(self) -> str:
         return f"{self.contender.name}, N = {self.n}, B = {self.batch}"
 
-    def seconds(self, work: _Work) -> float:
+    def seconds(self, work: _Work, steps: int) -> float:
         part = work.part(self.batch)
         if self.contender.device == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
-        self.contender.curves(*part, work.protocol)  # ends with the curves in host memory, on CUDA too
+        self.contender.curves(*part, Protocol(steps))  # ends with the curves in host memory, on CUDA too
         return time.perf_counter() - start
 
 
@@ -306,26 +314,22 @@ class _Work:
     labels: NDArray[np.uint8]
     train_mask: NDArray[np.bool_]
     seeds: NDArray[np.uint64]
-    protocol: Protocol
 
     @classmethod
-    def make(cls, n: int, batch: int, steps: int) -> _Work:
-        space = TaskSpace("digits", n=n, steps=steps)
+    def make(cls, n: int, batch: int) -> _Work:
+        space = TaskSpace("digits", n=n)
         labels = space.random_labelings(batch)
         seeds = space.told_seeds(np.arange(batch), 1, "fresh", 0)[:, 0]
         images = np.array(space.images)  # torch wants them writable
-        return cls(images, labels, train_masks(labels, seeds, "stratified"), seeds, space.protocol)
+        return cls(images, labels, train_masks(labels, seeds, "stratified"), seeds)
 
     def part(self, batch: int) -> tuple[Any, ...]:
         return self.images, self.labels[:batch], self.train_mask[:batch], self.seeds[:batch]
 
 
-def _row(
-    contender: _Contender, n: int, batch: int, times: dict[_Case, list[float]], peaks: dict[str, Peak], steps: int
-) -> Row:
-    timed = contender.timed(batch)
-    rates = timed / np.array(times[_Case(contender, n, timed)])
-    median, peak = float(np.median(rates)), peaks[contender.device].gflops
+def _row(contender: _Contender, n: int, batch: int, seconds: list[float], peak: float, steps: int) -> Row:
+    rates = contender.timed(batch) / np.array(seconds)
+    median = float(np.median(rates))
     return Row(
         engine=contender.name,
         device=contender.device,
@@ -336,7 +340,7 @@ def _row(
         slowest=float(rates.min()),
         fastest=float(rates.max()),
         timings=len(rates),
-        timed_batch=timed,
+        timed_batch=contender.timed(batch),
         peak_gflops=peak,
     )
 

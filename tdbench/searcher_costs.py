@@ -6,11 +6,14 @@ the adapter's, batch by batch, so that both have the same history and the same m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,20 +70,33 @@ def measure_searchers(
     """
     if budget < 1:
         raise UserError(f"budget must be at least 1, got {budget}")
-    from tdbench_plugins._library import BorrowedRandomState, quiet
     from threadpoolctl import threadpool_limits
 
     found = [r for r in load_plugins().searchers.values() if r.origin == FIRST_PARTY and r.variants is None]
     budgets = sorted({max(1, round(share * budget)) for share in SHARES})
     costs = []
     # One thread, as in the process that a run gives a searcher.
-    with threadpool_limits(limits=1), quiet("optuna"), BorrowedRandomState(0):
+    with threadpool_limits(limits=1), _quiet():
         for registration in found:
             _cost(registration, WARM_UP_BUDGET, seconds)  # imports, and whatever a library does once
             for each in budgets:
                 tell(f"{registration.name}, budget {each}")
                 costs.append(_cost(registration, each, seconds))
     return costs
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings and nothing below an error from Optuna, as around the adapters' own calls."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _cost(registration: Registration, budget: int, seconds: float) -> Cost:

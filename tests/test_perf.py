@@ -121,11 +121,14 @@ def test_linear_engines_are_timed_on_few_trainings_and_say_so(measured: perf.Ben
     assert three.trainings_per_s == one.trainings_per_s
 
 
-def test_out_of_time_after_the_first_round_still_gives_every_row(measure: Callable[..., perf.Benchmark]) -> None:
-    plan = perf.Plan(((10, 1),), rounds=3, seconds=0, steps=5)
-    benchmark = measure(plan, "cpu")
+def test_a_slow_machine_gets_one_round_and_a_very_slow_one_no_rows(
+    measure: Callable[..., perf.Benchmark], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perf._Case, "seconds", lambda *_: 1000.0)  # each timing seems to take so long
+    benchmark = measure(perf.Plan(((10, 1),), rounds=3, seconds=900, steps=5), "cpu")
     assert {row.timings for row in benchmark.rows} == {1}
     assert len(benchmark.left_out) == len(benchmark.rows)
+    assert not measure(perf.Plan(((10, 1),), rounds=3, seconds=100, steps=5), "cpu").rows
 
 
 def row(engine: str, rate: float) -> perf.Row:
