@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tdbench.engine import TrainingBatch
 from tdbench.engine.network import N_PARAMETERS
+from tdbench.environment import available_cores
 from tdbench.errors import UserError
 from tdbench.protocol import Protocol
 
@@ -59,11 +60,6 @@ def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
     for seed, row in zip(seeds, weights, strict=True):
         library.lanes_initial_weights(int(seed), _pointer(row))
     return weights
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class NativeEngine:
