@@ -36,7 +36,7 @@ SPACE_FIELDS = ("data", "n", "ratio", "space_seed", "classes", "split", "steps",
 
 @dataclass(frozen=True)
 class Side:
-    """One searcher of one board in one space."""
+    """One searcher of one board in one space; `board` is '' where there is but one."""
 
     board: str
     searcher: str
@@ -55,7 +55,7 @@ class Side:
         return stats.iqm(self.values)
 
     def __str__(self) -> str:
-        return f"{self.searcher} ({self.board})"
+        return f"{self.searcher} ({self.board})" if self.board else self.searcher
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def compare(boards: Sequence[Board], *, force: bool = False) -> Compared:
     groups = [_grouped(board) for board in boards]
     units, left = _units(boards, groups, force)
     tables = [_table(unit) for unit in units]
-    warnings = [*left, *_environment_warnings(boards, units)]
+    warnings = [*left, *_environment_warnings(units)]
     return Compared(tuple(tables), tuple(_over_spaces(tables)), tuple(warnings))
 
 
@@ -204,7 +204,7 @@ def _units(boards: Sequence[Board], groups: Sequence[_Groups], force: bool) -> t
 def _unit(
     boards: Sequence[Board], groups: Sequence[_Groups], members: Sequence[tuple[int, tuple[str, RunProtocol]]]
 ) -> _Unit:
-    parts = tuple((boards[i].label, groups[i][key]) for i, key in members)
+    parts = tuple((boards[i].label if len(boards) > 1 else "", groups[i][key]) for i, key in members)
     rows = [part[0] for _, part in parts]
     fields = _differing(rows)
     forced = "; ".join(_difference_text(field, [boards[i].label for i, _ in members], rows) for field in fields)
@@ -318,11 +318,11 @@ def _warnings(
         )
 
 
-def _environment_warnings(boards: Sequence[Board], units: Sequence[_Unit]) -> Iterable[str]:
+def _environment_warnings(units: Sequence[_Unit]) -> Iterable[str]:
     """What computed the compared rows, where it is not the same on all boards."""
     rows = {
-        board.label: [row for unit in units for label, part in unit.parts if label == board.label for row in part]
-        for board in boards
+        label: [row for unit in units for other, part in unit.parts if other == label for row in part]
+        for label in dict.fromkeys(label for unit in units for label, _ in unit.parts)
     }
     engines = {label: sorted({_engine(row) for row in part}) for label, part in rows.items()}
     hardware = {label: sorted({row.hardware for row in part}) for label, part in rows.items()}
@@ -350,7 +350,10 @@ def _packages(rows: Iterable[Row]) -> dict[str, set[str]]:
 
 
 def _by_board(found: dict[str, list[str]]) -> str:
-    return ", ".join(f"{' and '.join(value or 'unknown' for value in values)} in {b}" for b, values in found.items())
+    return ", ".join(
+        " and ".join(value or "unknown" for value in values) + (f" in {board}" if board else "")
+        for board, values in found.items()
+    )
 
 
 def _over_spaces(tables: Sequence[ComparisonTable]) -> Iterable[OverSpaces]:

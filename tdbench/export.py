@@ -15,7 +15,7 @@ import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from tdbench.errors import UserError
 from tdbench.leaderboard import Row, row_from_json, row_to_json
 from tdbench.standings import RunProtocol, latest_runs, space_name
 from tdbench.store import Store
+
+if TYPE_CHECKING:
+    from optuna.storages import JournalStorage
 
 FORMATS = ("ioh", "parquet", "optuna")
 MANIFEST = "tdbench-export.txt"  # lists the files of an export, so that --force removes those and no others
@@ -313,10 +316,9 @@ def _to_optuna(store: Store, rows: Sequence[Row], to: Path, force: bool) -> list
 
 def _write_journal(store: Store, rows: Sequence[Row], path: Path) -> None:
     """One study for each run, one trial for each evaluation: its value is the told loss, its labels an attribute."""
+    import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-    from optuna.study import StudyDirection
-    from optuna.trial import create_trial
 
     class Buffered(BaseJournalBackend):
         """Keeps the log in memory until it is whole: the file backend syncs the disk at every trial."""
@@ -332,6 +334,19 @@ def _write_journal(store: Store, rows: Sequence[Row], path: Path) -> None:
 
     backend = Buffered()
     storage = JournalStorage(backend)
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every study
+    try:
+        _fill(storage, store, rows)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    JournalFileBackend(str(path)).append_logs(backend.logs)
+
+
+def _fill(storage: JournalStorage, store: Store, rows: Sequence[Row]) -> None:
+    from optuna.study import StudyDirection
+    from optuna.trial import create_trial
+
     for row in rows:
         name = f"{space_name(row)} {row.searcher} seed {row.seed} ({row.run})"
         study = storage.create_new_study([StudyDirection.MINIMIZE], name)
@@ -341,5 +356,3 @@ def _write_journal(store: Store, rows: Sequence[Row], path: Path) -> None:
             attributes = {"labels": _text(vector), "taskness": float(taskness)}
             trial = create_trial(value=float(1 - taskness), user_attrs=attributes)
             storage.create_new_trial(study, template_trial=trial)
-    file = JournalFileBackend(str(path))
-    file.append_logs(backend.logs)

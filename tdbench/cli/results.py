@@ -76,7 +76,7 @@ def leaderboard(paths: tuple[Path, ...], out: Path | None, seeds: bool, form: st
 def _space_sections(table: SpaceTable, seeds: bool) -> list[Section]:
     ranked = Section(
         f"{table.name}: {table.protocol}",
-        ("searcher", "rank", "confirmed [95% over seeds]", "told", "optimism", "anytime", "runs", "failed", "distinct"),
+        ("searcher", "rank", "confirmed [95%]", "told", "optimism", "anytime", "runs", "distinct"),
         tuple(
             (
                 standing.searcher,
@@ -85,13 +85,12 @@ def _space_sections(table: SpaceTable, seeds: bool) -> list[Section]:
                 number(standing.told),
                 number(standing.optimism),
                 number(standing.anytime.value),
-                str(len(standing.runs)),
-                str(standing.failed),
+                str(len(standing.runs)) + (f" ({standing.failed} failed)" if standing.failed else ""),
                 f"{standing.distinct:g}",
             )
             for standing in table.standings
         ),
-        table.notes,
+        ("confirmed: interquartile mean over seeds, with its interval over seeds", *table.notes),
     )
     sections = [ranked]
     if table.references:
@@ -123,7 +122,7 @@ def _seed_cell(run: Any) -> str:
 
 
 def _overall_section(table: OverallTable) -> Section:
-    notes = [f"spaces: {', '.join(table.spaces)}"]
+    notes = [f"the interval is over spaces: {', '.join(table.spaces)}"]
     if table.ranks is None:
         notes.append("no critical difference: it takes at least 3 searchers and 5 spaces")
     else:
@@ -135,7 +134,7 @@ def _overall_section(table: OverallTable) -> Section:
         notes.append(f"left out, not run on all of these: {', '.join(table.left_out)}")
     return Section(
         f"Over {len(table.spaces)} spaces: {table.protocol}",
-        ("searcher", "rank", "mean confirmed [95% over spaces]", "average rank"),
+        ("searcher", "rank", "mean confirmed [95%]", "average rank"),
         tuple(
             (s.searcher, f"{s.rank:g}", with_interval(s.confirmed), f"{s.average_rank:.2f}") for s in table.standings
         ),
@@ -287,7 +286,19 @@ def _comparison_section(table: ComparisonTable) -> Section:
         )
         for c in table.comparisons
     )
-    columns = ("A", "B", "A is", "runs", "A", "B", "A - B [95%]", "P(A > B) [95%]", "test", "p (Holm)", "detectable")
+    columns = (
+        "A",
+        "B",
+        "A is",
+        "runs",
+        "confirmed A",
+        "confirmed B",
+        "A - B [95%]",
+        "P(A > B) [95%]",
+        "test",
+        "p (Holm)",
+        "detectable",
+    )
     notes = [f"warning: {warning}" for warning in table.warnings]
     if not rows:
         notes.append("nothing to compare: there is one searcher")

@@ -8,11 +8,14 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tdbench.stats import Estimate
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,8 @@ def p_value(p: float) -> str:
 
 
 def print_terminal(sections: Sequence[Section], lines: Sequence[str] = ()) -> None:
-    """Coloured boxes on a terminal, plain text in a pipe; wide enough there that nothing is cut."""
-    from rich import box
+    """Tables where they fit, else one paragraph for each row: a number is never cut. In a pipe, lines have no limit."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
@@ -56,18 +57,33 @@ def print_terminal(sections: Sequence[Section], lines: Sequence[str] = ()) -> No
     for section in sections:
         console.print(Text(section.title, style="bold"), soft_wrap=True)
         if section.rows:
-            table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-            for i, column in enumerate(section.columns):
-                text = i < section.text_columns
-                table.add_column(Text(column), justify="left" if text else "right", overflow="fold", no_wrap=not text)
-            for row in section.rows:
-                table.add_row(*map(Text, row))
-            console.print(table)
+            table = _table(section)
+            if console.measure(table).maximum <= console.width:
+                console.print(table)
+            else:
+                for row in section.rows:
+                    cells = zip(section.columns, row, strict=True)
+                    paragraph = "; ".join(f"{name} {cell}".strip() for name, cell in cells if cell)
+                    console.print(Text(paragraph), soft_wrap=False)
+                console.print()
         for note in section.notes:
             console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
         console.print()
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+
+
+def _table(section: Section) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for i, column in enumerate(section.columns):
+        table.add_column(Text(column), justify="left" if i < section.text_columns else "right", no_wrap=True)
+    for row in section.rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def print_markdown(sections: Sequence[Section], lines: Sequence[str] = ()) -> None:
