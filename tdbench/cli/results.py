@@ -76,7 +76,7 @@ def leaderboard(paths: tuple[Path, ...], out: Path | None, seeds: bool, form: st
 def _space_sections(table: SpaceTable, seeds: bool) -> list[Section]:
     ranked = Section(
         f"{table.name}: {table.protocol}",
-        ("searcher", "rank", "confirmed [95%]", "told", "optimism", "anytime", "runs", "distinct"),
+        ("searcher", "rank", "confirmed [95%]", "told", "optimism", "anytime", "runs"),
         tuple(
             (
                 standing.searcher,
@@ -86,7 +86,6 @@ def _space_sections(table: SpaceTable, seeds: bool) -> list[Section]:
                 number(standing.optimism),
                 number(standing.anytime.value),
                 str(len(standing.runs)) + (f" ({standing.failed} failed)" if standing.failed else ""),
-                f"{standing.distinct:g}",
             )
             for standing in table.standings
         ),

@@ -58,7 +58,8 @@ def print_terminal(sections: Sequence[Section], lines: Sequence[str] = ()) -> No
         console.print(Text(section.title, style="bold"), soft_wrap=True)
         if section.rows:
             table = _table(section)
-            if console.measure(table).maximum <= console.width:
+            natural = console.measure(table, options=console.options.update(width=10_000)).maximum
+            if natural <= console.width:
                 console.print(table)
             else:
                 for row in section.rows:
@@ -78,7 +79,7 @@ def _table(section: Section) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for i, column in enumerate(section.columns):
         table.add_column(Text(column), justify="left" if i < section.text_columns else "right", no_wrap=True)
     for row in section.rows:
