@@ -10,7 +10,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
@@ -23,11 +22,10 @@ class Progress:
         self._best = -math.inf
         self._bars = Bars(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
@@ -50,7 +48,9 @@ class Progress:
         """So many more evaluations have been told."""
         self._best = max(self._best, best_told)
         self._bars.update(self._evaluations, advance=evaluations, note=f"best told {self._best:.3f}")
-        self._show_rate("evaluations/s")
+        speed = self._bars.tasks[0].speed
+        if speed:
+            self._bars.update(self._evaluations, rate=f"{speed:.1f} evaluations/s")
 
     def skip(self, evaluations: int) -> None:
         """So many evaluations will not take place."""
@@ -65,8 +65,3 @@ class Progress:
     def extra(self, trainings: int) -> None:
         """So many of them are done."""
         self._bars.update(self._extra, advance=trainings)
-
-    def _show_rate(self, unit: str) -> None:
-        speed = self._bars.tasks[0].speed
-        if speed:
-            self._bars.update(self._evaluations, rate=f"{speed:.1f} {unit}")
