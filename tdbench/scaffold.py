@@ -38,6 +38,8 @@ class NewSearcher:
             )
         if keyword.iskeyword(self.module) or self.module in _TAKEN_BY_THE_PACKAGE:
             raise UserError(f"{self.name!r} cannot name a new searcher: its file cannot be called {self.module}.py")
+        if keyword.iskeyword(self.class_name):
+            raise UserError(f"{self.name!r} cannot name a new searcher: its class cannot be called {self.class_name}")
         installed = load_plugins()
         for taken in (*installed.searchers, *installed.conflicts):
             if taken.lower() == self.name.lower():
@@ -60,6 +62,11 @@ class NewSearcher:
     def package(self) -> str:
         """Of the distribution; with its hyphen no module, so that a folder of that name can hide none."""
         return f"tdbench-{self.name}"
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What the templates call them."""
+        return {"name": self.name, "module": self.module, "class": self.class_name, "package": self.package}
 
     @property
     def files(self) -> dict[str, str]:
@@ -97,15 +104,19 @@ def write_package(name: str, to: Path | None = None) -> Path:
     return folder
 
 
-def _render(new: NewSearcher, folder: Path) -> None:
+def rendered(template: str, words: dict[str, str]) -> str:
+    """The text of one file of the package."""
     jinja = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
-    words = {"name": new.name, "module": new.module, "class": new.class_name, "package": new.package}
+    return jinja.get_template(template).render(words)
+
+
+def _render(new: NewSearcher, folder: Path) -> None:
     for template, path in new.files.items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(jinja.get_template(template).render(words), encoding="utf-8")
+        file.write_text(rendered(template, new.words), encoding="utf-8")
 
 
 def _importable(module: str) -> bool:
