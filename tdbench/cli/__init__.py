@@ -62,7 +62,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     """The entry point: an error meant for people is one line and exit status 2, Ctrl-C is 130."""
     arguments = (sys.argv[1:] if args is None else args) or ["--help"]
     try:
-        code = tdbench.main(arguments, standalone_mode=False)
+        code = tdbench.main(arguments, prog_name="tdbench", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         _complain(error.format_message())
