@@ -35,8 +35,7 @@ class TorchFunc:
     is the quickest that torch has.
 
     Args:
-        chunk: networks in one vmap. 8 does most trainings per second on the 2-core CPU of docs/performance.md; more
-            only push activations out of the caches.
+        chunk: networks in one vmap; on a CPU more than 8 were no quicker each, measured on a busy machine.
     """
 
     name = "torch-func"

@@ -62,7 +62,7 @@ def perf(
 ) -> None:
     """Trainings per second of every engine and of two outside yardsticks, as shares of the machine's peak.
 
-    Takes about five minutes on two cores; do nothing else on the machine meanwhile.
+    Meant for about five minutes on two idle cores; do nothing else on the machine meanwhile.
     """
     from rich.console import Console
 
