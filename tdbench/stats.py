@@ -169,13 +169,13 @@ def auc_standard_error(
 
 
 def rank_test(a: ArrayLike, b: ArrayLike) -> Test:
-    """Mann-Whitney U test of two independent samples, exact for few values."""
+    """Mann-Whitney U test of two independent samples, exact for few values; p is NaN with a single value on a side."""
     a, b = _array(a), _array(b)
     name = "Mann-Whitney"
-    if not len(a) or not len(b):
+    if min(len(a), len(b)) < 2:
         return Test(name, math.nan, 1.0)
     arrangements = math.comb(len(a) + len(b), len(a))
-    smallest = min(1.0, 2 / arrangements)
+    smallest = 2 / arrangements
     pooled = np.concatenate([a, b])
     if np.ptp(pooled) == 0:
         return Test(name, 1.0, smallest)
@@ -185,14 +185,17 @@ def rank_test(a: ArrayLike, b: ArrayLike) -> Test:
 
 
 def paired_test(a: ArrayLike, b: ArrayLike) -> Test:
-    """Wilcoxon signed-rank test of pairs, exact for few of them. Five pairs cannot give a p-value below 0.0625."""
+    """Wilcoxon signed-rank test of pairs, exact for few of them; p is NaN for a single pair.
+
+    Five pairs cannot give a p-value below 0.0625.
+    """
     a, b = _array(a), _array(b)
     name = "Wilcoxon"
     if len(a) != len(b):
         raise ValueError(f"paired samples have equal lengths, got {len(a)} and {len(b)}")
-    if not len(a):
+    if len(a) < 2:
         return Test(name, math.nan, 1.0)
-    smallest = min(1.0, 2.0 ** (1 - len(a)))
+    smallest = 2.0 ** (1 - len(a))
     change = a - b
     if not change.any():
         return Test(name, 1.0, smallest)
