@@ -127,7 +127,7 @@ def run_all(runs: Sequence[RunSettings], options: Options, finished_is_error: bo
 
     Nothing is written before all settings have been checked.
     """
-    plugins = load_plugins(options.plugins)
+    plugins = load_plugins(options.plugins, extra_must_load=True)
     for settings in runs:
         plugins.searcher(settings.searcher)
     spaces = _spaces(runs, options)

@@ -79,15 +79,19 @@ class Plugins:
         return f" (plugins that failed to load: {', '.join(sorted(self.failures))}; see `tdbench searchers`)"
 
 
-def load_plugins(extra: Iterable[str] = ()) -> Plugins:
+def load_plugins(extra: Iterable[str] = (), *, extra_must_load: bool = False) -> Plugins:
     """Load every installed plugin, and `extra` ones given as a ``.py`` file or a module name.
 
     A plugin that fails to import or to register is recorded in `failures` and harms no other.
+
+    Raises:
+        UserError: one of the `extra` plugins fails, and they must load.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     found = Plugins()
     claims: dict[str, list[Registration]] = {}
+    extra = _resolved(extra)
     for name, origin, version, module, load in _candidates(extra):
         if manager.has_plugin(name) or name in found.failures:
             name = f"{name} ({origin})"
@@ -103,6 +107,8 @@ def load_plugins(extra: Iterable[str] = ()) -> Plugins:
             raise
         except BaseException as error:  # a plugin may raise anything on import, SystemExit too
             found.failures[name] = f"{type(error).__name__}: {error} [{origin}]".replace("\n", " ")
+            if extra_must_load and origin in extra:
+                raise UserError(f"plugin {name} cannot be loaded: {found.failures[name]}") from error
             if manager.has_plugin(name):
                 manager.unregister(name=name)
     for claimed, registrations in claims.items():
@@ -140,12 +146,16 @@ def _variants(registration: Registration) -> Sequence[str]:
         raise UserError(f"the variants of {registration.name!r} cannot be listed: {what}") from error
 
 
+def _resolved(extra: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(str(Path(name).resolve()) if name.endswith(".py") else name for name in extra))
+
+
 def _candidates(extra: Iterable[str]) -> Iterable[tuple[str, str, str, str, Callable[[], Any]]]:
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         dist = entry.dist
         label, version = (dist.metadata["Name"], dist.version) if dist is not None else (entry.value, "")
         yield entry.name, label, version, entry.value, entry.load
-    for name in dict.fromkeys(str(Path(name).resolve()) if name.endswith(".py") else name for name in extra):
+    for name in extra:
         yield Path(name).stem, name, "", name, lambda name=name: load_file_or_module(name)  # type: ignore[misc]
 
 

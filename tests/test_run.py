@@ -100,6 +100,12 @@ def test_a_failed_run_is_a_row_with_its_error(tmp_path: Path) -> None:
     assert np.isnan(row.confirmed)
 
 
+def test_a_plugin_that_was_asked_for_must_load(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"plugin nowhere cannot be loaded.*no plugin file"):
+        run(tmp_path / "out", plugins=("nowhere.py",))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_finished_run_is_not_run_again_unasked(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(UserError, match=r"--resume .* --again"):
