@@ -59,7 +59,7 @@ def row(searcher: str = "random", seed: int = 0, confirmed: float = 0.3, **chang
 
 def rows(searcher: str, values: Sequence[float], **changes: Any) -> list[Row]:
     """One run for each confirmed value, seeds 0, 1, ..."""
-    return [row(searcher, seed, value, **changes) for seed, value in enumerate(values)]
+    return [row(searcher, seed, float(value), **changes) for seed, value in enumerate(values)]
 
 
 def failed(searcher: str = "random", seed: int = 0, **changes: Any) -> Row:
