@@ -366,15 +366,16 @@ def _failed(row: Row) -> bool:
 
 def _standing(searcher: str, runs: list[ScoredRun]) -> Standing:
     finished = [run for run in runs if not run.failed]
-    by_share = zip(*(run.checkpoints for run in runs), strict=True)
+    *earlier, _ = zip(*(run.checkpoints for run in runs), strict=True)
+    confirmed = stats.iqm_interval([run.confirmed for run in runs])
     return Standing(
         rank=math.nan,
         searcher=searcher,
         versions=tuple(dict.fromkeys(run.row.searcher_version for run in runs)),
         sees_images=any(run.row.sees_images for run in runs),
         runs=tuple(runs),
-        confirmed=stats.iqm_interval([run.confirmed for run in runs]),
-        checkpoints=tuple(_iqm_or_nan(values) for values in by_share),
+        confirmed=confirmed,
+        checkpoints=(*(_iqm_or_nan(values) for values in earlier), confirmed),
         anytime=_iqm_or_nan([run.anytime for run in runs]),
         told=stats.iqm([run.row.told for run in finished]),
         optimism=stats.iqm([run.row.told - run.confirmed for run in finished]),

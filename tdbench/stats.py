@@ -98,7 +98,7 @@ def interval(values: ArrayLike, statistic: Callable[..., Any], *, level: float =
 
     The percentile bootstrap is too narrow for few values; its level is raised so that, for a mean of normal values,
     it is as wide as Student's interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap",
-    section 4.1.2). Fewer than 4 values, or values that are all equal, have no interval: it is NaN.
+    expanded percentile interval). Fewer than 4 values, or values that are all equal, have no interval: it is NaN.
 
     Args:
         values: (n,) numbers; NaN is not allowed.

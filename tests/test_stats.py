@@ -92,13 +92,20 @@ def test_a_95_percent_interval_of_a_difference_covers_about_that(n, least, monke
     assert least <= np.mean([i.low <= 0 <= i.high for i in intervals]) <= 0.995
 
 
+def test_a_95_percent_interval_of_a_mean_over_five_spaces_covers_nearly_that(monkeypatch):
+    monkeypatch.setattr(stats, "RESAMPLES", 1000)
+    rng = np.random.default_rng(6)
+    intervals = [stats.mean_interval(normal(rng, 5), seed=i) for i in range(300)]
+    assert 0.85 <= np.mean([i.low <= 0.4 <= i.high for i in intervals]) <= 0.995
+
+
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("n", [5, 10])
-def test_a_95_percent_interval_of_the_probability_of_improvement_covers_at_least_that(shift, n):
+def test_a_95_percent_interval_of_the_probability_of_improvement_covers_about_that(shift, n):
     rng = np.random.default_rng(3)
     truth = scipy_stats.norm.cdf(shift / math.sqrt(2))
     intervals = [stats.improvement(rng.normal(shift, 1, n), rng.normal(0, 1, n)) for _ in range(300)]
-    assert np.mean([i.low <= truth <= i.high for i in intervals]) >= 0.93
+    assert np.mean([i.low <= truth <= i.high for i in intervals]) >= 0.9
 
 
 # --- probability of improvement
@@ -132,7 +139,7 @@ def test_the_probability_is_mann_whitneys_u_per_pair(a, b):
 
 
 def test_standard_error_of_hanley_and_mcneils_example():
-    # Radiology 143 (1982), table II: area 0.893 for 51 abnormal and 58 normal images, standard error 0.032
+    # Radiology 143 (1982): area 0.893 for 51 abnormal and 58 normal images, standard error 0.032
     assert stats.auc_standard_error(0.893, 51, 58) == pytest.approx(0.032, abs=1e-3)
 
 
