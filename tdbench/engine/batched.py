@@ -1,6 +1,7 @@
-"""All B networks as one set of tensors: grouped convolutions and batched products, on CPU or CUDA by one code path.
+"""All B networks as one set of tensors, on CPU or CUDA by one code path; only the forward pass differs.
 
-The first convolution sees the same images for every network, so it is one ordinary convolution with 6 B filters.
+On CUDA the first convolution sees the same images for every network, so it is one ordinary convolution with 6 B
+filters, the second is a grouped one, and the dense layers are batched products; on a CPU each network has its own.
 On CUDA a whole step is captured once as a graph and replayed; nothing is read back before the last step.
 """
 
@@ -32,8 +33,8 @@ CUDA_CHUNK = 128
 class BatchedEngine:
     """Trains chunks of networks together.
 
-    Batch-invariance: on the CPU no operation's arithmetic for one network depends on how many there are (the tests
-    check it); on CUDA, where libraries pick kernels by shape, every chunk is padded to the same size. The chunk
+    Batch-invariance: on the CPU no operation's shape depends on how many networks there are, beyond sums over the
+    images of one; on CUDA, where libraries pick kernels by shape, every chunk is padded to the same size. The chunk
     shrinks to what memory allows, and `detail` records it.
     """
 
@@ -139,17 +140,25 @@ class BatchedEngine:
 
 def _forward(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
     """(B, N, 2) logits of B networks on (N, 3, 32, 32) images."""
+    if (
+        not x.is_cuda
+    ):  # MKL and oneDNN split sums by the number of networks, so a network's roundings would depend on it
+        return torch.stack([_forward_one(x, *weights) for weights in zip(*params, strict=True)])
     w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = params
     count, n = len(w1), len(x)
     h = F.relu(F.max_pool2d(F.conv2d(x, w1.flatten(0, 1), b1.flatten()), 2))
-    if x.is_cuda:
-        h = F.conv2d(h, w2.flatten(0, 1), b2.flatten(), groups=count)
-    else:  # oneDNN's grouped convolution of 6 channels is slower than one call for each network
-        h = torch.cat([F.conv2d(*args) for args in zip(h.split(6, dim=1), w2, b2, strict=True)], dim=1)
-    h = F.relu(F.max_pool2d(h, 2)).reshape(n, count, 400).transpose(0, 1)
+    h = F.relu(F.max_pool2d(F.conv2d(h, w2.flatten(0, 1), b2.flatten(), groups=count), 2))
+    h = h.reshape(n, count, 400).transpose(0, 1)
     h = F.relu(torch.baddbmm(b3[:, None], h, w3.transpose(1, 2)))
     h = F.relu(torch.baddbmm(b4[:, None], h, w4.transpose(1, 2)))
     return torch.baddbmm(b5[:, None], h, w5.transpose(1, 2))
+
+
+def _forward_one(x: torch.Tensor, *params: torch.Tensor) -> torch.Tensor:
+    w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = params
+    h = F.relu(F.max_pool2d(F.conv2d(x, w1, b1), 2))
+    h = F.relu(F.max_pool2d(F.conv2d(h, w2, b2), 2)).flatten(1)
+    return F.linear(F.relu(F.linear(F.relu(F.linear(h, w3, b3)), w4, b4)), w5, b5)
 
 
 def _captured(step: Callable[[], None], state: list[torch.Tensor]) -> Callable[[], None]:
