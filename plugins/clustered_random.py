@@ -76,4 +76,4 @@ def _cluster(labels: NDArray[np.float32], clusters: int, seed: int) -> NDArray[n
 
 @hookimpl
 def register_searchers(register: RegisterSearcher) -> None:
-    register("clustered-random", ClusteredRandom, baseline=True)
+    register("clustered-random", ClusteredRandom, baseline=True, reducible=False)

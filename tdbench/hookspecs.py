@@ -32,6 +32,7 @@ class RegisterSearcher(typing.Protocol):
         version: str | None = None,
         sees_images: bool = False,
         baseline: bool = False,
+        reducible: bool = True,
         variants: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         """Register a searcher.
@@ -43,6 +44,8 @@ class RegisterSearcher(typing.Protocol):
             version: shown in leaderboards; the version of the plugin's distribution by default.
             sees_images: the searcher uses `problem.images`.
             baseline: it does not learn, so its contract only asks that it be no worse than random.
+            reducible: it runs in any `problem.dim`. With False its vectors must be scores of the images themselves, so
+                a reduction is refused before a run begins, and `problem.dim` is always `problem.n_images`.
             variants: names V for which ``name:V`` is a searcher of its own (all optimizers of a library, say).
 
         Raises:

@@ -33,6 +33,7 @@ class Registration:
     version: str
     sees_images: bool
     baseline: bool
+    reducible: bool  # it runs in any problem.dim
     variants: Callable[[], Sequence[str]] | None
     plugin: str
     origin: str  # the distribution or file it comes from
@@ -172,6 +173,7 @@ def _registrations(
         version: str | None = version,
         sees_images: bool = False,
         baseline: bool = False,
+        reducible: bool = True,
         variants: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
@@ -182,7 +184,17 @@ def _registrations(
             raise UserError(f"the factory of searcher {name!r} must be callable, got {factory!r}")
         summary = summary or (factory.__doc__ or "").strip().partition("\n")[0]
         registrations[name] = Registration(
-            name, factory, summary, version or "", sees_images, baseline, variants, plugin_name, origin, module
+            name,
+            factory,
+            summary,
+            version or "",
+            sees_images,
+            baseline,
+            reducible,
+            variants,
+            plugin_name,
+            origin,
+            module,
         )
 
     others = [other for other in manager.get_plugins() if other is not plugin]
