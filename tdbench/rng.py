@@ -34,6 +34,8 @@ class Stream(IntEnum):
     IMAGES = 8  # which images of a class
     SHUFFLE = 9  # their order
     LABELINGS = 10  # random label vectors
+    STUDY = 11  # replicate seeds of the studies
+    TANGENT = 12  # initializations of the networks of a tangent kernel
 
 
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
