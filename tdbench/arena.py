@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from tdbench import environment
 from tdbench.confirm import tag_of
 from tdbench.engine import Engine
+from tdbench.image_set import Request, evaluate
 from tdbench.leaderboard import CHECKPOINTS, Row, row_to_json
 from tdbench.plugins import Registration
 from tdbench.progress import Progress
+from tdbench.reduction import InvalidScores, SpaceReduction
 from tdbench.score import standard_error
 from tdbench.searcher import Problem
 from tdbench.settings import Options, RunSettings
-from tdbench.space import Request, TaskSpace, evaluate
+from tdbench.space import TaskSpace
 from tdbench.store import Asked, RunRecord, Store, digest
 from tdbench.worker import Start, Turn, Worker, WorkerFailure
 
@@ -58,6 +60,7 @@ class LiveRun:
     engine: Engine
     record: RunRecord
     registration: Registration
+    reduction: SpaceReduction
     recorded: deque[Asked]  # asks still to be replayed
     labels: list[Labels] = field(default_factory=list)  # (n, N) of every ask so far
     told: list[NDArray[np.float64]] = field(default_factory=list)  # (n,) taskness of each
@@ -82,7 +85,7 @@ class LiveRun:
 
     def problem(self) -> Problem:
         return Problem(
-            dim=self.space.n,
+            dim=self.reduction.dim,
             n_images=self.space.n,
             n_positives=self.space.n_positives,
             batch_size=self.settings.batch,
@@ -90,6 +93,10 @@ class LiveRun:
             seed=self.settings.seed,
             images=self.space.images if self.registration.sees_images else None,
         )
+
+    def decode(self, vectors: NDArray[np.float64]) -> Labels:
+        """(n, N) label vectors of the searcher's (n, dim) vectors. Raises InvalidScores where the reduction fails."""
+        return self.space.decode(self.reduction.scores(vectors))
 
     def due_checkpoints(self) -> list[float]:
         """Shares of the budget that are reached and have no recommendation yet."""
@@ -185,7 +192,7 @@ class Arena:
                 self._take_ask(run, reply.asked)
         except WorkerFailure as failure:
             self._fail(run, failure)
-        except InvalidAnswer as invalid:
+        except (InvalidAnswer, InvalidScores) as invalid:
             self._fail(run, WorkerFailure("invalid", str(invalid)))
 
     def _next_turn(self, run: LiveRun, tell: NDArray[np.float64] | None) -> None:
@@ -201,15 +208,20 @@ class Arena:
     def _take_ask(self, run: LiveRun, asked: Any) -> None:
         first = run.evaluated
         n = min(run.settings.batch, run.settings.budget - first)
-        scores = _checked_scores(asked, (n, run.space.n), "ask")
+        scores = _checked_scores(asked, (n, run.reduction.dim), "ask")
         run.last_scores = scores
-        labels = run.space.decode(scores)
+        labels = run.decode(scores)
         if run.recorded:
             ask = run.recorded.popleft()
             if ask.digest != digest(scores) or len(ask.labels) != n:
                 raise InvalidAnswer(
                     f"not reproducible: on resume the searcher asked something else at evaluation {first} than the "
                     "log has, so the run cannot go on; run it anew with --again"
+                )
+            if not np.array_equal(labels, ask.labels):
+                raise InvalidAnswer(
+                    f"not reproducible: on resume reduction {run.settings.reduction} gives other labelings at "
+                    f"evaluation {first} than the log has, so the run cannot go on; run it anew with --again"
                 )
             self._account(run, ask)
             self._next_turn(run, ask.taskness)
@@ -249,8 +261,8 @@ class Arena:
     def _recommendation(self, run: LiveRun, scores: Any) -> Labels:
         """The searcher's own where it makes one, else the best told (the first of equals)."""
         if scores is not None and run.settings.recommend == "searcher":
-            checked = _checked_scores(np.asarray(scores)[None], (1, run.space.n), "recommend")
-            own: Labels = run.space.decode(checked)[0]
+            checked = _checked_scores(np.asarray(scores)[None], (1, run.reduction.dim), "recommend")
+            own: Labels = run.decode(checked)[0]
             return own
         labels, told = np.concatenate(run.labels), np.concatenate(run.told)
         best: Labels = labels[int(np.argmax(told))]
@@ -346,9 +358,9 @@ class Arena:
             split=space.protocol.split,
             steps=space.protocol.steps,
             lr=space.protocol.lr,
-            searcher=settings.searcher,
+            searcher=settings.full_name,
             searcher_version=run.record.searcher_version,
-            sees_images=run.registration.sees_images,
+            sees_images=run.registration.sees_images or run.reduction.sees_images,
             seed=settings.seed,
             budget=settings.budget,
             batch=settings.batch,

@@ -8,7 +8,7 @@ import json
 import operator
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,29 +16,18 @@ from numpy.typing import NDArray
 
 from tdbench import references
 from tdbench.engine import Engine, make_engine
-from tdbench.engine.network import IMAGE_SHAPE
 from tdbench.errors import UserError, nearest
-from tdbench.protocol import Protocol, train_masks, validation_counts, validation_size
+from tdbench.image_set import BLIND_SEEDS, ImageSet, Request, evaluate, standardize
+from tdbench.protocol import Protocol
 from tdbench.references import ReferenceTask
 from tdbench.rng import MAX_SEED, Stream, permutation, random_labelings, replicate_seeds
-from tdbench.score import generalization_level, informed_baseline, taskness
 from tdbench.sources import Source, load_source
 
 NOISE_MODES = ("fresh", "frozen")
-BLIND_SEEDS = 8
 DEFAULT_CONFIRM = 32
 
 
-@dataclass(frozen=True)
-class Request:
-    """Label vectors to score: (n, N) labels, each trained once for each of its (n, k) replicate seeds."""
-
-    space: TaskSpace
-    labels: NDArray[np.uint8]
-    seeds: NDArray[np.uint64]
-
-
-class TaskSpace:
+class TaskSpace(ImageSet):
     """The search space of one image set: {0,1}^N with exactly P ones, and what a label vector is worth.
 
     Attributes:
@@ -86,18 +75,18 @@ class TaskSpace:
         n, ratio, seed = operator.index(n), operator.index(ratio), operator.index(seed)
         _check_sizes(n, ratio)
         check_seed("space seed", seed)
-        self.protocol = Protocol(steps, lr, split)
-        self.n, self.ratio, self.seed = n, ratio, seed
-        self.n_positives = n // (ratio + 1)
+        protocol = Protocol(steps, lr, split)
+        self.ratio, self.seed = ratio, seed
+        n_positives = n // (ratio + 1)
         source = load_source(data, data_dir, download) if isinstance(data, str) else data
         self.source = source.name
-        chosen = _choose_classes(source, self.n_positives, ratio, seed, classes)
+        chosen = _choose_classes(source, n_positives, ratio, seed, classes)
         self.classes = tuple(source.label_names[c] for c in chosen)
-        index = _choose_images(source, chosen, self.n_positives, seed)
+        index = _choose_images(source, chosen, n_positives, seed)
         self.class_of: NDArray[np.int64] = np.array([chosen.index(c) for c in source.labels[index]], dtype=np.int64)
         self.pixels: NDArray[np.uint8] = source.images[index]
-        self.images = standardize(self.pixels)
-        for array in (self.pixels, self.images, self.class_of):
+        super().__init__(standardize(self.pixels), n_positives, protocol)
+        for array in (self.pixels, self.class_of):
             array.flags.writeable = False
         self._engine_choice = (engine, device)
 
@@ -206,97 +195,10 @@ class TaskSpace:
             self.pixels, self.n_positives
         )
 
-    def checked_labels(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
-        """(B, N) uint8 label vectors, or a ValueError that says what is wrong with them."""
-        array = np.asarray(labels)
-        if array.ndim != 2 or array.shape[1] != self.n:
-            raise ValueError(f"expected label vectors with shape (B, N={self.n}), got {array.shape}")
-        if not np.isin(array, (0, 1)).all() or (array.sum(axis=1) != self.n_positives).any():
-            raise ValueError(f"a label vector has exactly P={self.n_positives} ones and otherwise zeros")
-        return array.astype(np.uint8)
-
-    def baseline(self, engine: Engine, validation_positives: int) -> float:
-        """b in nats for splits with that many positives in validation (definitions, section 4, Baseline).
-
-        A blank image looks the same whatever its label, so the split matters only through its counts, and one value
-        serves every split that shares them; it is computed once in a process.
-        """
-        n_validation = validation_size(self.n)
-        informed = informed_baseline(self.n, self.n_positives, n_validation, validation_positives)
-        shape = (self.n, self.n_positives, validation_positives)
-        return (informed + _blind_baseline(engine, *shape, self.protocol.steps, self.protocol.lr)) / 2
-
-    def baselines(
-        self, engine: Engine, labels: NDArray[np.uint8], train_mask: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """(B,) baselines of trainings with these (B, N) labels and masks."""
-        if self.protocol.split == "stratified":
-            return np.full(len(labels), self.baseline(engine, validation_counts(self.n, self.n_positives)[0]))
-        counts = (labels * ~train_mask).sum(axis=1)
-        values = {int(count): self.baseline(engine, int(count)) for count in np.unique(counts)}
-        return np.array([values[int(count)] for count in counts])
-
-
-def evaluate(requests: Sequence[Request], engine: Engine) -> list[NDArray[np.float64]]:
-    """(n, k) taskness for each request. Requests of spaces of one size and protocol train in one batch."""
-    results: list[NDArray[np.float64]] = [np.empty(request.seeds.shape) for request in requests]
-    groups: dict[tuple[int, int, float], list[int]] = {}
-    for i, request in enumerate(requests):
-        if not request.seeds.size:
-            continue
-        protocol = request.space.protocol
-        groups.setdefault((request.space.n, protocol.steps, protocol.lr), []).append(i)
-    for members in groups.values():
-        spaces = list({requests[i].space.identity: requests[i].space for i in members}.values())
-        position = {space.identity: s for s, space in enumerate(spaces)}
-        labels = [np.repeat(requests[i].labels, requests[i].seeds.shape[1], axis=0) for i in members]
-        seeds = [requests[i].seeds.ravel() for i in members]
-        masks = [
-            train_masks(y, s, requests[i].space.protocol.split) for i, y, s in zip(members, labels, seeds, strict=True)
-        ]
-        image_set = [
-            np.full(len(y), position[requests[i].space.identity]) for i, y in zip(members, labels, strict=True)
-        ]
-        curves = engine.curves(
-            np.stack([space.images for space in spaces]),
-            np.concatenate(labels),
-            np.concatenate(masks),
-            np.concatenate(seeds),
-            spaces[0].protocol,
-            np.concatenate(image_set),
-        )
-        levels = np.split(generalization_level(curves), np.cumsum([len(y) for y in labels])[:-1])
-        for i, y, mask, level in zip(members, labels, masks, levels, strict=True):
-            baselines = requests[i].space.baselines(engine, y, mask)
-            results[i][...] = taskness(level, baselines).reshape(requests[i].seeds.shape)
-    return results
-
-
-def standardize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 3, 32, 32) float32 with mean 0 and deviation 1 per channel over the set; a constant channel becomes 0."""
-    channels = np.moveaxis(pixels, -1, 1).astype(np.float64)
-    mean = channels.mean(axis=(0, 2, 3), keepdims=True)
-    deviation = channels.std(axis=(0, 2, 3), keepdims=True)
-    return np.ascontiguousarray((channels - mean) / np.where(deviation == 0, 1, deviation), dtype=np.float32)
-
 
 def check_seed(what: str, seed: int) -> None:
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"{what} must be from 0 to {MAX_SEED}, got {seed}")
-
-
-@functools.lru_cache(maxsize=4096)
-def _blind_baseline(
-    engine: Engine, n: int, n_positives: int, validation_positives: int, steps: int, lr: float
-) -> float:
-    labels = np.zeros((BLIND_SEEDS, n), dtype=np.uint8)
-    labels[:, :n_positives] = 1
-    mask = np.ones((BLIND_SEEDS, n), dtype=np.bool_)
-    mask[:, :validation_positives] = False
-    mask[:, n_positives : n_positives + validation_size(n) - validation_positives] = False
-    blank = np.zeros((n, *IMAGE_SHAPE), dtype=np.float32)
-    seeds = replicate_seeds(Stream.BLIND, 0, 0, [0], BLIND_SEEDS)[0]
-    return float(generalization_level(engine.curves(blank, labels, mask, seeds, Protocol(steps, lr))).mean())
 
 
 def _check_sizes(n: int, ratio: int) -> None:

@@ -14,11 +14,11 @@ from tdbench import TaskSpace
 from tdbench.confirm import tag_of
 from tdbench.engine import make_engine
 from tdbench.errors import UserError
+from tdbench.image_set import Request, evaluate, standardize
 from tdbench.protocol import Protocol, train_masks, validation_size
 from tdbench.rng import Stream, replicate_seeds
 from tdbench.score import generalization_level
 from tdbench.sources import Source
-from tdbench.space import Request, evaluate, standardize
 
 RNG = np.random.default_rng(0)
 MINE = Source("mine", RNG.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8), np.arange(60) % 6, tuple("abcdef"))

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "results",
     "export": "results",
     "report": "report",
+    "study": "study",
     "searchers": "searchers",
     "check": "searchers",
     "new-searcher": "searchers",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tdbench.cli.shared import interruptible, names, numbers, split
 from tdbench.errors import UserError, nearest
+from tdbench.reduction import IDENTITY, full_name
 from tdbench.settings import DEFAULT_OUT, RECOMMEND_RULES, Options, RunSettings
 from tdbench.space import NOISE_MODES
 
@@ -24,30 +25,13 @@ _RUN = {field.name: field.default for field in dataclasses.fields(RunSettings)}
 _OPTIONS = {field.name: field.default for field in dataclasses.fields(Options)}
 
 
-def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    return None if value is None else _split(value)
-
-
-def _numbers(_context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    try:
-        return None if value is None else tuple(int(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(
-            f"expected whole numbers separated by commas, got {value!r}", param=parameter
-        ) from None
-
-
-def _split(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
 def _default(name: str) -> dict[str, Any]:
     return {"default": _RUN.get(name, _OPTIONS.get(name)), "show_default": True}
 
 
 # Options of `run` and `bench`, in the order of the help page.
 SHARED: list[Callable[[Any], Any]] = [
-    click.option("--classes", callback=_names, help="Class names, the first one class A; random ones by default."),
+    click.option("--classes", callback=names, help="Class names, the first one class A; random ones by default."),
     click.option("--budget", type=int, help="Evaluations in a run.", **_default("budget")),
     click.option("--batch", type=int, help="Labelings asked at a time.", **_default("batch")),
     click.option("--replicates", type=int, help="Trainings per evaluation.", **_default("replicates")),
@@ -86,6 +70,8 @@ def shared_options(command: F) -> F:
 
 @click.command()
 @click.option("--searcher", help="As `tdbench searchers` lists it.", **_default("searcher"))
+@click.option("--reduction", help="Search fewer dimensions, such as ntk:20; as `tdbench searchers` lists them.",
+              **_default("reduction"))
 @click.option("--data", help="digits, cifar10, cifar100 or the path of an .npz.", **_default("data"))
 @click.option("--n", type=int, help="Images in the space.", **_default("n"))
 @click.option("--ratio", type=int, help="Negatives per positive.", **_default("ratio"))
@@ -96,8 +82,7 @@ def run(**settings: Any) -> None:
     """Search one space with one searcher, and say what was found and how sure that is."""
     from tdbench.campaign import run as run_search
 
-    command = "tdbench " + " ".join(_quoted(a) for a in sys.argv[1:])
-    with _interruptible(command):
+    with interruptible("--resume"):
         result = run_search(**settings, progress=True)
     _print_result(result)
     if result.row.status != "ok":
@@ -106,18 +91,20 @@ def run(**settings: Any) -> None:
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path), required=False)
-@click.option("--searchers", callback=_names, help="Names separated by commas.")
+@click.option("--searchers", callback=names, help="Names separated by commas.")
+@click.option("--reductions", callback=names, help="Names separated by commas.", **_default("reduction"))
 @click.option("--seeds", type=int, default=10, show_default=True, help="How many run seeds: 0, 1, ...")
-@click.option("--space-seeds", callback=_numbers, default="0", show_default=True, help="Separated by commas.")
-@click.option("--data", callback=_names, default="digits", show_default=True, help="Sources separated by commas.")
-@click.option("--n", callback=_numbers, default="50", show_default=True, help="Images, separated by commas.")
-@click.option("--ratio", callback=_numbers, default="4", show_default=True, help="Separated by commas.")
+@click.option("--space-seeds", callback=numbers, default="0", show_default=True, help="Separated by commas.")
+@click.option("--data", callback=names, default="digits", show_default=True, help="Sources separated by commas.")
+@click.option("--n", callback=numbers, default="50", show_default=True, help="Images, separated by commas.")
+@click.option("--ratio", callback=numbers, default="4", show_default=True, help="Separated by commas.")
 @shared_options
 @click.pass_context
 def bench(context: click.Context, /, config: Path | None, **settings: Any) -> None:
-    """Run searchers x spaces x seeds in lockstep; CONFIG is a TOML file with the same words as the options.
+    """Run searchers x reductions x spaces x seeds in lockstep; CONFIG is a TOML file with the same words as the options.
 
-    Options given on the command line override the file. Finished runs are kept, interrupted ones need --resume.
+    Options given on the command line override the file. Finished runs are kept, interrupted ones need --resume. With
+    identity among the --reductions, searchers that can use no other one are run with identity alone.
     """
     from tdbench.campaign import bench as run_bench
 
@@ -125,10 +112,10 @@ def bench(context: click.Context, /, config: Path | None, **settings: Any) -> No
         settings.update(_from_toml(config, settings, context))
     if not settings["searchers"]:
         raise UserError("bench needs --searchers NAME,NAME,... or `searchers` in its config file")
-    command = "tdbench " + " ".join(_quoted(a) for a in sys.argv[1:])
-    with _interruptible(command):
+    with interruptible("--resume"):
         results = run_bench(**settings, progress=True)
     _print_bench(results, Path(settings["out"]))
+    _print_left_out(results, settings["searchers"], settings["reductions"])
     if all(result.row.status != "ok" for result in results):
         raise click.exceptions.Exit(1)
 
@@ -156,7 +143,8 @@ def status(out: Path) -> None:
             left = 0 if record.ended else settings["budget"] - done
             left_in_all += left
             state = record.status if record.ended else "running" if _is_locked(out, record.key) else "interrupted"
-            cells = (record.space, settings["searcher"], settings["seed"], state, done, left, record.error[:60])
+            name = full_name(settings["searcher"], settings.get("reduction", IDENTITY))
+            cells = (record.space, name, settings["seed"], state, done, left, record.error[:60])
             table.add_row(*(Text(str(cell)) for cell in cells))
     Console().print(table)
     ended = sum(record.ended for record in records)
@@ -201,43 +189,21 @@ def _checked_word(path: Path, word: str, value: Any, option: click.Parameter) ->
     kind: type | tuple[type, ...]
     if isinstance(option.type, click.types.BoolParamType):
         kind, expected = bool, "true or false"
-    elif isinstance(option.type, click.types.IntParamType) or option.callback is _numbers:
+    elif isinstance(option.type, click.types.IntParamType) or option.callback is numbers:
         kind, expected = int, "a whole number"
     elif isinstance(option.type, click.types.FloatParamType):
         kind, expected = (int, float), "a number"
     else:
         kind, expected = str, "a string"
-    several = option.multiple or option.callback in (_names, _numbers) or option.name == "seeds"
+    several = option.multiple or option.callback in (names, numbers) or option.name == "seeds"
     values = value if several and isinstance(value, list) else [value]
     if not all(isinstance(v, kind) and (kind is bool or not isinstance(v, bool)) for v in values):
         raise UserError(f"{path}: {word} must be {expected}{' or a list of them' if several else ''}, got {value!r}")
     if isinstance(value, list):
         return tuple(value)
-    if option.callback is _names:
-        return _split(value)
+    if option.callback is names:
+        return split(value)
     return (value,) if several and option.name != "seeds" else value
-
-
-class _interruptible:
-    """Ctrl-C ends a command in one line that says how to go on."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            command = self.command if "--resume" in self.command else f"{self.command} --resume"
-            click.echo(f"stopped; everything evaluated is kept. Go on with: {command}", err=True)
-            raise click.exceptions.Exit(130) from None
-
-
-def _quoted(argument: str) -> str:
-    import shlex
-
-    return shlex.quote(argument)
 
 
 def _print_result(result: Result) -> None:
@@ -288,6 +254,13 @@ def _print_bench(results: Sequence[Result], out: Path) -> None:
     for row in failed:
         click.echo(f"failed: {row.searcher}, seed {row.seed}: {row.status}: {row.error}")
     click.echo(f"{len(results) - len(failed)} runs ended well, {len(failed)} failed; `tdbench leaderboard --out {out}`")
+
+
+def _print_left_out(results: Sequence[Result], searchers: Sequence[str], reductions: Sequence[str]) -> None:
+    ran = {result.row.searcher for result in results}
+    for searcher in searchers:
+        if missing := [reduction for reduction in reductions if full_name(searcher, reduction) not in ran]:
+            click.echo(f"not run: {searcher} with {', '.join(missing)}, because it can use no reduction")
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -15,11 +15,12 @@ from tdbench.engine.batched import BatchedEngine
 from tdbench.engine.network import LAYERS, initial_weights
 from tdbench.engine.reference import Network, ReferenceEngine, network
 from tdbench.errors import UserError
+from tdbench.image_set import Request, evaluate, standardize
 from tdbench.protocol import Protocol, train_masks
 from tdbench.rng import random_labelings
 from tdbench.score import generalization_level
 from tdbench.sources import load_source
-from tdbench.space import Request, TaskSpace, evaluate, standardize
+from tdbench.space import TaskSpace
 
 FEW = Protocol(steps=6)
 

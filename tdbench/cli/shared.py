@@ -1,0 +1,42 @@
+"""What several commands share: options with commas, and a Ctrl-C that says how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator
+
+import click
+
+
+def split(value: str) -> tuple[str, ...]:
+    """The words of a text with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """An option's callback: words separated by commas."""
+    return None if value is None else split(value)
+
+
+def numbers(_context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """An option's callback: whole numbers separated by commas."""
+    try:
+        return None if value is None else tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"expected whole numbers separated by commas, got {value!r}", param=parameter
+        ) from None
+
+
+@contextlib.contextmanager
+def interruptible(resume: str = "") -> Iterator[None]:
+    """Ctrl-C ends a command in one line that says how to go on: the same command, with `resume` where it needs that."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        words = sys.argv[1:] + ([resume] if resume and resume not in sys.argv else [])
+        command = shlex.join(["tdbench", *words])
+        click.echo(f"stopped; everything evaluated is kept. Go on with: {command}", err=True)
+        raise click.exceptions.Exit(130) from None
