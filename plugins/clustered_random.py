@@ -18,10 +18,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench import Problem, UserError, hookimpl
+from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
 
 from ._library import quiet
+from ._subsets import refuse_reduction, top
 
 SAMPLES_PER_CLUSTER = 5
 ITERATIONS = 20
@@ -31,15 +32,11 @@ class ClusteredRandom:
     """representatives of k-means clusters of random label vectors, K = budget"""
 
     def __init__(self, problem: Problem) -> None:
-        if problem.dim != problem.n_images:
-            raise UserError(
-                f"clustered-random clusters labelings of the images themselves: it needs vectors of length "
-                f"{problem.n_images}, but a reduction to {problem.dim} was chosen; run it without the reduction"
-            )
+        refuse_reduction("clustered-random", problem)
         rng = np.random.default_rng(problem.seed)
         labels = _random_labels(rng, SAMPLES_PER_CLUSTER * problem.budget, problem)
         centres = _cluster(labels, problem.budget, int(rng.integers(2**31)))
-        self._representatives = _top(centres, problem.n_positives)
+        self._representatives = top(centres, problem.n_positives)
         self._next = 0
 
     def ask(self, n: int) -> NDArray[np.float64]:
@@ -53,14 +50,7 @@ class ClusteredRandom:
 
 
 def _random_labels(rng: np.random.Generator, count: int, problem: Problem) -> NDArray[np.float32]:
-    return _top(rng.random((count, problem.dim), dtype=np.float32), problem.n_positives)
-
-
-def _top(scores: NDArray[np.float32], n_positives: int) -> NDArray[np.float32]:
-    labels = np.zeros_like(scores)
-    highest = np.argsort(-scores, axis=1, kind="stable")[:, :n_positives]
-    np.put_along_axis(labels, highest, 1.0, axis=1)
-    return labels
+    return top(rng.random((count, problem.dim), dtype=np.float32), problem.n_positives)
 
 
 def _cluster(labels: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.float32]:

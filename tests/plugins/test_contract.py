@@ -25,6 +25,22 @@ class TestClusteredRandom(SearcherContract):
     name = "clustered-random"
 
 
+class TestUMDA(SearcherContract):
+    name = "umda"
+
+
+class TestCGA(SearcherContract):
+    name = "cga"
+
+
+class TestSwapAnnealing(SearcherContract):
+    name = "swap-annealing"
+
+
+class TestResamplingSwapAnnealing(SearcherContract):
+    name = "swap-annealing:resample"
+
+
 class TestNevergradVariant(SearcherContract):
     name = "nevergrad:DiscreteOnePlusOne"
 
