@@ -29,8 +29,8 @@ def tangent_kernel(
     Entry (i, j) is the dot product of the gradients of logit 1 - logit 0 at images i and j with respect to all 61,326
     parameters at initialization (Jacot, Gabriel & Hongler, *Neural tangent kernel*, NeurIPS 2018, section 4), the mean
     over `initializations` networks of definitions, section 3. Symmetric, positive semi-definite up to rounding, and
-    scaled to a mean diagonal of 1. Computed in float64, layer by layer, without ever holding the N x 61,326 Jacobian: N = 500 with 8
-    initializations took 6 s and 0.6 GB with one thread of a busy machine.
+    scaled to a mean diagonal of 1. Computed in float64, layer by layer, without ever holding the N x 61,326 Jacobian:
+    N = 500 with 8 initializations took 6 s and 0.6 GB with one thread of a busy machine.
 
     Args:
         seed: which initializations; those of one seed are the first of the same sequence, whatever their number.
