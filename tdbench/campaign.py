@@ -22,8 +22,9 @@ from tdbench.confirm import ReferenceScore, reference_scores, space_references, 
 from tdbench.engine import Engine, make_engine
 from tdbench.errors import UserError, nearest
 from tdbench.leaderboard import Row, append_row, leaderboard_path, row_from_json
-from tdbench.plugins import Plugins, load_plugins
+from tdbench.plugins import Plugins, Registration, load_plugins
 from tdbench.progress import Progress
+from tdbench.reduction import IDENTITY, JOINT, ReductionProblem, SpaceReduction
 from tdbench.settings import Options, RunSettings
 from tdbench.sources import Source, load_source
 from tdbench.space import TaskSpace
@@ -73,7 +74,7 @@ def run(searcher: str = "twopointsde", **settings: Any) -> Result:
             without ``resume=True`` (returns its result) or ``again=True`` (runs it once more).
     """
     run_settings, options = split_settings({"searcher": searcher, **settings})
-    result = run_all([run_settings], options, finished_is_error=True)[0]
+    result = run_all([run_settings], options, _plugins(options), finished_is_error=True)[0]
     return replace(result, picture=_write_picture(result, options))
 
 
@@ -84,14 +85,16 @@ def bench(
     data: str | Sequence[str] = "digits",
     n: int | Sequence[int] = 50,
     ratio: int | Sequence[int] = 4,
+    reductions: str | Sequence[str] = IDENTITY,
     **settings: Any,
 ) -> list[Result]:
-    """Run every searcher on every space with every seed, in lockstep, as `tdbench bench` does.
+    """Run every searcher with every reduction on every space with every seed, in lockstep, as `tdbench bench` does.
 
     Args:
         searchers: names.
         seeds: run seeds, or how many (0, 1, ...).
         space_seeds, data, n, ratio: the spaces are all combinations.
+        reductions: names. Where ``identity`` is among them, it alone is for a searcher that can use no reduction.
         settings: any other field of `RunSettings` and `Options` by name.
 
     Returns:
@@ -100,14 +103,20 @@ def bench(
     Raises:
         UserError: settings that cannot be run, or interrupted runs without ``resume=True``.
     """
+    for one, several in (("searcher", "searchers"), ("reduction", "reductions"), ("seed", "seeds")):
+        if one in settings:
+            raise UserError(f"bench takes {several}, not {one}")
     base, options = split_settings(settings)
     all_seeds = range(seeds) if isinstance(seeds, int) else seeds
-    axes = [_several(axis) for axis in (data, n, ratio, space_seeds, searchers, all_seeds)]
-    names = ("data", "n", "ratio", "space_seed", "searcher", "seed")
+    axes = [_several(axis) for axis in (data, n, ratio, space_seeds, searchers, reductions, all_seeds)]
+    names = ("data", "n", "ratio", "space_seed", "searcher", "reduction", "seed")
     if any(len(axis) == 0 for axis in axes):
-        raise UserError("bench needs at least one searcher, one seed and one space")
+        raise UserError("bench needs at least one searcher, one reduction, one seed and one space")
     runs = [replace(base, **dict(zip(names, point, strict=True))) for point in itertools.product(*axes)]
-    return run_all(list(dict.fromkeys(runs)), options)
+    plugins = _plugins(options)
+    if any(run.reduction == IDENTITY for run in runs):
+        runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]
+    return run_all(list(dict.fromkeys(runs)), options, plugins)
 
 
 def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
@@ -122,14 +131,15 @@ def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
     )
 
 
-def run_all(runs: Sequence[RunSettings], options: Options, finished_is_error: bool = False) -> list[Result]:
+def run_all(
+    runs: Sequence[RunSettings], options: Options, plugins: Plugins, finished_is_error: bool = False
+) -> list[Result]:
     """Play the runs that are not finished, confirm the reference tasks, and return every result in order.
 
     Nothing is written before all settings have been checked.
     """
-    plugins = load_plugins(options.plugins, extra_must_load=True)
     for settings in runs:
-        plugins.searcher(settings.searcher)
+        _check_names(settings, plugins)
     spaces = _spaces(runs, options)
     default_engine(runs[0], options)  # --device cuda without one, before anything is written
     with contextlib.ExitStack() as stack:
@@ -148,6 +158,24 @@ def run_all(runs: Sequence[RunSettings], options: Options, finished_is_error: bo
         arena.run(todo)
         _confirm_references(arena, live)
         return [_result(run, store, options) for run in live]
+
+
+def _plugins(options: Options) -> Plugins:
+    return load_plugins(options.plugins, extra_must_load=True)
+
+
+def _check_names(settings: RunSettings, plugins: Plugins) -> None:
+    searcher, _ = plugins.searcher(settings.searcher)
+    _, dim = plugins.reduction(settings.reduction)
+    if settings.reduction != IDENTITY and not searcher.reducible:
+        raise UserError(
+            f"searcher {settings.searcher!r} can use no reduction, because its vectors are scores of the images "
+            f"themselves; run it without {settings.reduction}"
+        )
+    if dim is not None and dim > settings.n:
+        raise UserError(
+            f"reduction {settings.reduction!r} must have at most as many dimensions as there are images, {settings.n}"
+        )
 
 
 def default_engine(settings: RunSettings, options: Options) -> Engine:
@@ -205,11 +233,15 @@ def _prepare(
         elif record is not None and not record.ended and not options.resume:
             done = store.evaluated(record.id)
             raise UserError(
-                f"the run of {settings.searcher} with seed {settings.seed} was interrupted after {done} of "
+                f"the run of {settings.full_name} with seed {settings.seed} was interrupted after {done} of "
                 f"{settings.budget} evaluations; go on with --resume"
             )
         plans.append((settings, space, record, attempt))
-    for settings, space, record, attempt in plans:
+    reductions = _reductions(entries, plugins)
+    for (_, _, record, _), reduction in zip(plans, reductions, strict=True):
+        if record is None or not record.ended:
+            reduction.make()
+    for (settings, space, record, attempt), reduction in zip(plans, reductions, strict=True):
         registration, _ = plugins.searcher(settings.searcher)
         if record is None:
             engine = default_engine(settings, options)
@@ -218,8 +250,8 @@ def _prepare(
                 settings.key(space),
                 attempt,
                 space.identity,
-                dataclasses.asdict(settings),
-                registration.version,
+                settings.recorded(),
+                _version(registration, reduction),
                 (engine.name, engine.device, engine.detail),
             )
         elif record.ended:
@@ -227,14 +259,36 @@ def _prepare(
         else:
             engine = _recorded_engine(record, options)
         recorded = [] if record.ended else store.asked(record.id, space.n)
-        yield LiveRun(settings, space, engine, record, registration, deque(recorded))
+        yield LiveRun(settings, space, engine, record, registration, reduction, deque(recorded))
+
+
+def _reductions(entries: Sequence[tuple[RunSettings, TaskSpace]], plugins: Plugins) -> list[SpaceReduction]:
+    """The reduction of each run; runs of one space share it, and so what it has computed."""
+    made: dict[tuple[str, str], SpaceReduction] = {}
+    for settings, space in entries:
+        registration, dim = plugins.reduction(settings.reduction)
+        images = space.images if registration.sees_images else None
+        problem = ReductionProblem(dim or space.n, space.n, space.n_positives, images)
+        made.setdefault(
+            (settings.reduction, space.identity),
+            SpaceReduction(
+                settings.reduction, registration.make, problem, registration.version, registration.sees_images
+            ),
+        )
+    return [made[settings.reduction, space.identity] for settings, space in entries]
+
+
+def _version(searcher: Registration, reduction: SpaceReduction) -> str:
+    if reduction.name == IDENTITY:
+        return searcher.version
+    return JOINT.join(version for version in (searcher.version, reduction.version) if version)
 
 
 def _check_identity(
     settings: RunSettings, space: TaskSpace, record: RunRecord | None, known: list[RunRecord], options: Options
 ) -> None:
     """A log of these very arguments but of other images cannot be gone on with."""
-    arguments = json.loads(json.dumps(dataclasses.asdict(settings)))
+    arguments = json.loads(json.dumps(settings.recorded()))
     same = [r for r in known if r.settings == arguments and r.space != space.identity and not r.ended]
     if record is not None and record.space != space.identity:
         same = [record]

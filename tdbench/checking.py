@@ -1,4 +1,4 @@
-"""The searcher contract in a process of its own, for `tdbench check`: a searcher that hangs or dies fails its check.
+"""A contract in a process of its own, for `tdbench check`: a searcher or reduction that hangs or dies fails its check.
 
 The child runs check after check and reports each; where one ends the child, or takes too long, the next child goes on
 with the check after it.
@@ -14,49 +14,64 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import IO, Any
 
-from tdbench.errors import UserError
-from tdbench.testing import CHECKS, CheckResult, check_searcher
+from tdbench import reduction_contract, testing
+from tdbench.contract import CheckResult
+from tdbench.errors import UserError, nearest
+from tdbench.plugins import load_plugins
 from tdbench.worker import die_with_parent
 
-NAMES = tuple(check.__name__ for check in CHECKS)
 START_SECONDS = 120.0
 
 
-def check_apart(
-    name: str, plugins: Sequence[str] = (), *, timeout: float = 120.0, deterministic: bool = False
-) -> Iterator[CheckResult]:
-    """Like `check_searcher`, out of the searcher's reach.
+class check_apart:
+    """Like `check_searcher` or `check_reduction`, whichever `name` is, out of its reach: iterate for the results.
 
-    A searcher that does not get through the very first check in time is not put through the others.
+    What does not get through the very first check in time is not put through the others.
 
-    Args:
-        timeout: seconds that one check may take.
-
-    Raises:
-        UserError: there is no such searcher, or its plugins end the interpreter or do not load in time.
+    Attributes:
+        names: of the checks in the contract.
     """
-    done = 0
-    while done < len(NAMES):
-        with _Child(name, plugins, deterministic, done) as child:
-            child.start()
-            failure = ""
-            while done < len(NAMES) and not failure:
-                try:
-                    yield CheckResult(**child.answer(timeout))
-                except TimeoutError:
-                    failure = f"it did not end within {timeout:g} s"
-                    yield CheckResult(NAMES[done], False, failure)
-                    if done == 0:
-                        return
-                except EOFError:
-                    failure = child.epitaph()
-                    yield CheckResult(NAMES[done], False, failure)
-                done += 1
+
+    def __init__(
+        self, name: str, plugins: Sequence[str] = (), *, timeout: float = 120.0, deterministic: bool = False
+    ) -> None:
+        """Load the plugins and find `name`.
+
+        Args:
+            timeout: seconds that one check may take.
+            deterministic: nothing in the searcher is random.
+
+        Raises:
+            UserError: there is nothing of that name, or the plugins end the interpreter or do not load in time.
+        """
+        self._arguments = (name, plugins, deterministic)
+        self._timeout = timeout
+        with _Child(*self._arguments, first=0) as child:
+            self.names = child.start()
+
+    def __iter__(self) -> Iterator[CheckResult]:
+        done = 0
+        while done < len(self.names):
+            with _Child(*self._arguments, first=done) as child:
+                child.start()
+                failure = ""
+                while done < len(self.names) and not failure:
+                    try:
+                        yield CheckResult(**child.answer(self._timeout))
+                    except TimeoutError:
+                        failure = f"it did not end within {self._timeout:g} s"
+                        yield CheckResult(self.names[done], False, failure)
+                        if done == 0:
+                            return
+                    except EOFError:
+                        failure = child.epitaph()
+                        yield CheckResult(self.names[done], False, failure)
+                    done += 1
 
 
 class _Child:
@@ -87,15 +102,17 @@ class _Child:
         self._connection.close()
         self._stderr.close()
 
-    def start(self) -> None:
+    def start(self) -> tuple[str, ...]:
+        """The names of all checks in the contract."""
         try:
-            problem = self.answer(START_SECONDS)["error"]
+            found = self.answer(START_SECONDS)
         except TimeoutError:
             raise UserError(f"loading the plugins did not end within {START_SECONDS:g} s") from None
         except EOFError:
             raise UserError(f"while the plugins were loaded, {self.epitaph()}") from None
-        if problem:
-            raise UserError(problem)
+        if found["error"]:
+            raise UserError(found["error"])
+        return tuple(found["names"])
 
     def answer(self, timeout: float) -> dict[str, Any]:
         """The next message. Raises TimeoutError where none comes in time, EOFError where the process has ended."""
@@ -119,7 +136,7 @@ class _Child:
 
 
 def main(descriptor: int, name: str, plugins: list[str], deterministic: bool, first: int) -> None:
-    """The child's end: first it says whether there is such a searcher, then what came of each check."""
+    """The child's end: first it says which checks there are for what has that name, then what came of each."""
     die_with_parent()
     connection = Connection(descriptor)
 
@@ -127,13 +144,44 @@ def main(descriptor: int, name: str, plugins: list[str], deterministic: bool, fi
         connection.send_bytes(json.dumps(message).encode())
 
     try:
-        results = check_searcher(name, plugins, deterministic=deterministic, checks=CHECKS[first:])
+        names, results = _contract(name, plugins, deterministic, first)
     except UserError as error:
         send(error=str(error))
         return
-    send(error="")
+    send(error="", names=names)
     for result in results:
         send(name=result.name, passed=result.passed, message=result.message)
+
+
+def _contract(
+    name: str, plugins: list[str], deterministic: bool, first: int
+) -> tuple[list[str], Iterator[CheckResult]]:
+    """Names of all checks of the contract that `name` has to hold, and their results from number `first` on."""
+    found = load_plugins(plugins)
+    family = name.partition(":")[0]
+    is_searcher = bool({name, family} & {*found.searchers, *found.conflicts})
+    is_reduction = family in found.reductions or family in found.reduction_conflicts
+    if is_searcher and is_reduction:
+        raise UserError(
+            f"{name!r} is both a searcher and a reduction; check it in a test, with SearcherContract or "
+            "ReductionContract from tdbench.testing"
+        )
+    if not is_searcher and not is_reduction:
+        close = nearest(name, (*found.searchers, *found.reductions))
+        raise UserError(f"unknown searcher or reduction {name!r}{close}{found.failed_hint()}")
+    if is_reduction:
+        if deterministic:
+            raise UserError(f"--deterministic is for searchers, and {name!r} is a reduction")
+        return _names(reduction_contract.CHECKS), testing.check_reduction(
+            name, plugins, checks=reduction_contract.CHECKS[first:]
+        )
+    return _names(testing.CHECKS), testing.check_searcher(
+        name, plugins, deterministic=deterministic, checks=testing.CHECKS[first:]
+    )
+
+
+def _names(checks: Sequence[Callable[..., None]]) -> list[str]:
+    return [check.__name__ for check in checks]
 
 
 if __name__ == "__main__":

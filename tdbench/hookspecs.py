@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import pluggy
 
+from tdbench.reduction import ReductionFactory
 from tdbench.searcher import Factory, VariantFactory
 
 PROJECT = "tdbench"
@@ -49,7 +50,7 @@ class RegisterSearcher(typing.Protocol):
             variants: names V for which ``name:V`` is a searcher of its own (all optimizers of a library, say).
 
         Raises:
-            UserError: an empty or unprintable name, or one registered twice by the same plugin.
+            UserError: an empty or unprintable name, one with a ``+``, or one registered twice by the same plugin.
         """
         ...
 
@@ -57,3 +58,37 @@ class RegisterSearcher(typing.Protocol):
 @hookspec
 def register_searchers(register: RegisterSearcher) -> None:
     """Called once when plugins are loaded: call ``register(name, factory, ...)`` for each searcher."""
+
+
+class RegisterReduction(typing.Protocol):
+    """What a plugin calls, once for each reduction it brings."""
+
+    def __call__(
+        self,
+        name: str,
+        factory: ReductionFactory,
+        *,
+        summary: str = "",
+        version: str | None = None,
+        sees_images: bool = False,
+        takes_dim: bool = True,
+    ) -> None:
+        """Register a reduction.
+
+        Args:
+            name: what `--reduction` takes, written ``name:D``: letters, digits, ``-`` and ``_``, a letter first.
+            factory: ``factory(problem) -> Reduction``.
+            summary: one line for `tdbench searchers`; the factory's first docstring line by default.
+            version: shown in leaderboards; the version of the plugin's distribution by default.
+            sees_images: the reduction uses `problem.images`.
+            takes_dim: its length D is the user's choice. With False it has one of its own and is written ``name``.
+
+        Raises:
+            UserError: a name of other characters, ``identity``, or one registered twice by the same plugin.
+        """
+        ...
+
+
+@hookspec
+def register_reductions(register: RegisterReduction) -> None:
+    """Called once when plugins are loaded: call ``register(name, factory, ...)`` for each reduction."""

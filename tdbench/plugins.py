@@ -1,26 +1,30 @@
-"""Finding searchers: a fresh plugin manager each time, every plugin loaded on its own, and what came of it."""
+"""Finding searchers and reductions: a fresh plugin manager each time, every plugin on its own, and what came of it."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from tdbench import hookspecs
 from tdbench.errors import UserError, nearest
+from tdbench.reduction import IDENTITY, JOINT, Identity, Reduction, ReductionFactory, ReductionProblem
 from tdbench.searcher import Problem, Searcher
 
 GROUP = "tdbench"
 MAX_NAME = 80
+_REDUCTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_DIM = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,38 @@ class Registration:
         return self.factory(problem) if variant is None else self.factory(problem, variant)
 
 
+@dataclass(frozen=True)
+class ReductionRegistration:
+    """A reduction as a plugin registered it."""
+
+    name: str
+    factory: ReductionFactory
+    summary: str
+    version: str
+    sees_images: bool
+    takes_dim: bool
+    plugin: str
+    origin: str  # the distribution or file it comes from
+    module: str  # what to import (or the file to load) to have it again
+
+    @property
+    def shown(self) -> str:
+        """How it is written: ``ntk:D``, or ``identity``."""
+        return f"{self.name}:D" if self.takes_dim else self.name
+
+    def make(self, problem: ReductionProblem) -> Reduction:
+        return self.factory(problem)
+
+
 @dataclass
 class Plugins:
-    """What was found: searchers by name, failures by plugin, and names claimed twice."""
+    """What was found: searchers and reductions by name, failures by plugin, and names claimed twice."""
 
     searchers: dict[str, Registration] = field(default_factory=dict)
+    reductions: dict[str, ReductionRegistration] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     conflicts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reduction_conflicts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def searcher(self, name: str) -> tuple[Registration, str | None]:
         """The registration that `name` means, and the variant where it is written ``family:VARIANT``.
@@ -57,16 +86,18 @@ class Plugins:
         Raises:
             UserError: unknown name or variant (with the nearest ones), or one that two plugins claim.
         """
+        if JOINT in name:
+            searcher, _, reduction = name.partition(JOINT)
+            raise UserError(f"{name!r} is not a searcher alone; give searcher {searcher} and reduction {reduction}")
         family, colon, variant = name.partition(":")
         for claimed in (name, family):
             if claimed in self.conflicts:
-                owners = " and ".join(self.conflicts[claimed])
-                raise UserError(f"searcher {claimed!r} is claimed by two plugins, {owners}; uninstall one of them")
+                raise _claimed_twice("searcher", claimed, self.conflicts[claimed])
         if name in self.searchers and self.searchers[name].variants is None:
             return self.searchers[name], None
         registration = self.searchers.get(family)
         if registration is None or registration.variants is None:
-            raise UserError(f"unknown searcher {name!r}{nearest(name, self.searchers)}{self._failed_hint()}")
+            raise UserError(f"unknown searcher {name!r}{nearest(name, self.searchers)}{self.failed_hint()}")
         known = _variants(registration)
         if not colon or variant not in known:
             what = f"searcher {name!r} needs a variant, {family}:NAME" if not colon else f"unknown searcher {name!r}"
@@ -74,7 +105,34 @@ class Plugins:
             raise UserError(f"{what}{nearest(name, close)}")
         return registration, variant
 
-    def _failed_hint(self) -> str:
+    def reduction(self, name: str) -> tuple[ReductionRegistration, int | None]:
+        """The registration that ``name:D`` or ``name`` means, and D where it takes one.
+
+        Raises:
+            UserError: unknown name (with the nearest ones), one that two plugins claim, or a D that is missing, too
+                much, or no whole number from 1.
+        """
+        family, colon, written = name.partition(":")
+        if family in self.reduction_conflicts:
+            raise _claimed_twice("reduction", family, self.reduction_conflicts[family])
+        registration = self.reductions.get(family)
+        if registration is None:
+            known = [known.shown for known in self.reductions.values()]
+            raise UserError(f"unknown reduction {name!r}{nearest(name, known)}{self.failed_hint()}")
+        if not registration.takes_dim:
+            if colon:
+                raise UserError(f"reduction {family!r} takes no number of dimensions: write {family}, not {name}")
+            return registration, None
+        if not colon:
+            raise UserError(f"reduction {name!r} needs its number of dimensions, as in {family}:20")
+        if not _DIM.fullmatch(written):
+            raise UserError(
+                f"reduction {name!r} must be {family}:D with a whole number of dimensions, 1 to the number of images"
+            )
+        return registration, int(written)
+
+    def failed_hint(self) -> str:
+        """The end of a message about an unknown name: it may be one of a plugin that failed."""
         if not self.failures:
             return ""
         return f" (plugins that failed to load: {', '.join(sorted(self.failures))}; see `tdbench searchers`)"
@@ -91,7 +149,8 @@ def load_plugins(extra: Iterable[str] = (), *, extra_must_load: bool = False) ->
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     found = Plugins()
-    claims: dict[str, list[Registration]] = {}
+    searchers: list[Registration] = []
+    reductions = [_identity()]
     extra = _resolved(extra)
     for name, origin, version, module, load in _candidates(extra):
         if manager.has_plugin(name) or name in found.failures:
@@ -102,8 +161,8 @@ def load_plugins(extra: Iterable[str] = (), *, extra_must_load: bool = False) ->
                 continue  # an installed plugin, given once more by its module's name
             manager.register(plugin, name=name)
             manager.check_pending()
-            for registration in _registrations(manager, plugin, name, origin, version, module):
-                claims.setdefault(registration.name, []).append(registration)
+            own_searchers = _searchers(manager, plugin, name, origin, version, module)
+            own_reductions = _reductions(manager, plugin, name, origin, version, module)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything on import, SystemExit too
@@ -112,11 +171,11 @@ def load_plugins(extra: Iterable[str] = (), *, extra_must_load: bool = False) ->
                 raise UserError(f"plugin {name} cannot be loaded: {found.failures[name]}") from error
             if manager.has_plugin(name):
                 manager.unregister(name=name)
-    for claimed, registrations in claims.items():
-        if len(registrations) == 1:
-            found.searchers[claimed] = registrations[0]
-        else:
-            found.conflicts[claimed] = tuple(f"{r.plugin} ({r.origin})" for r in registrations)
+        else:  # a plugin that fails in one hook counts for nothing in the other
+            searchers += own_searchers
+            reductions += own_reductions
+    found.searchers, found.conflicts = _settled(searchers)
+    found.reductions, found.reduction_conflicts = _settled(reductions)
     return found
 
 
@@ -137,6 +196,36 @@ def load_file_or_module(name: str) -> ModuleType:
         del sys.modules[module_name]
         raise
     return module
+
+
+R = TypeVar("R", Registration, ReductionRegistration)
+
+
+def _settled(registrations: Iterable[R]) -> tuple[dict[str, R], dict[str, tuple[str, ...]]]:
+    """Registrations by name, and the owners of names that were claimed more than once."""
+    claims: dict[str, list[R]] = {}
+    for registration in registrations:
+        claims.setdefault(registration.name, []).append(registration)
+    return (
+        {name: claimed[0] for name, claimed in claims.items() if len(claimed) == 1},
+        {name: tuple(f"{r.plugin} ({r.origin})" for r in claimed) for name, claimed in claims.items() if claimed[1:]},
+    )
+
+
+def _claimed_twice(what: str, name: str, owners: Sequence[str]) -> UserError:
+    return UserError(f"{what} {name!r} is claimed by two plugins, {' and '.join(owners)}; uninstall one of them")
+
+
+def _identity() -> ReductionRegistration:
+    """tdbench's own, so that a run without a reduction depends on no plugin."""
+    try:
+        version = importlib.metadata.version("tdbench")
+    except importlib.metadata.PackageNotFoundError:
+        version = ""
+    summary = (Identity.__doc__ or "").strip()
+    return ReductionRegistration(
+        IDENTITY, Identity, summary, version, False, False, "tdbench", "tdbench", Identity.__module__
+    )
 
 
 def _variants(registration: Registration) -> Sequence[str]:
@@ -160,7 +249,7 @@ def _candidates(extra: Iterable[str]) -> Iterable[tuple[str, str, str, str, Call
         yield Path(name).stem, name, "", name, lambda name=name: load_file_or_module(name)  # type: ignore[misc]
 
 
-def _registrations(
+def _searchers(
     manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, version: str, module: str
 ) -> list[Registration]:
     registrations: dict[str, Registration] = {}
@@ -178,11 +267,13 @@ def _registrations(
     ) -> None:
         if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
             raise UserError(f"a searcher's name must be 1 to {MAX_NAME} printable characters, got {name!r}")
+        if JOINT in name:
+            raise UserError(f"a searcher's name must have no {JOINT!r}, which joins it to a reduction, got {name!r}")
         if name in registrations:
             raise UserError(f"searcher {name!r} is registered twice by plugin {plugin_name}")
         if not callable(factory):
             raise UserError(f"the factory of searcher {name!r} must be callable, got {factory!r}")
-        summary = summary or (factory.__doc__ or "").strip().partition("\n")[0]
+        summary = summary or _first_line(factory)
         registrations[name] = Registration(
             name,
             factory,
@@ -200,3 +291,41 @@ def _registrations(
     others = [other for other in manager.get_plugins() if other is not plugin]
     manager.subset_hook_caller("register_searchers", remove_plugins=others)(register=register)
     return list(registrations.values())
+
+
+def _reductions(
+    manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, plugin_version: str, module: str
+) -> list[ReductionRegistration]:
+    registrations: dict[str, ReductionRegistration] = {}
+
+    def register(
+        name: str,
+        factory: ReductionFactory,
+        *,
+        summary: str = "",
+        version: str | None = plugin_version,
+        sees_images: bool = False,
+        takes_dim: bool = True,
+    ) -> None:
+        if not isinstance(name, str) or not _REDUCTION_NAME.fullmatch(name) or len(name) > MAX_NAME:
+            raise UserError(
+                f"a reduction's name must be 1 to {MAX_NAME} letters, digits, - and _, a letter first, got {name!r}"
+            )
+        if name == IDENTITY:
+            raise UserError(f"reduction {IDENTITY!r} is tdbench's own; take another name")
+        if name in registrations:
+            raise UserError(f"reduction {name!r} is registered twice by plugin {plugin_name}")
+        if not callable(factory):
+            raise UserError(f"the factory of reduction {name!r} must be callable, got {factory!r}")
+        summary = summary or _first_line(factory)
+        registrations[name] = ReductionRegistration(
+            name, factory, summary, version or "", sees_images, takes_dim, plugin_name, origin, module
+        )
+
+    others = [other for other in manager.get_plugins() if other is not plugin]
+    manager.subset_hook_caller("register_reductions", remove_plugins=others)(register=register)
+    return list(registrations.values())
+
+
+def _first_line(factory: Callable[..., Any]) -> str:
+    return (factory.__doc__ or "").strip().partition("\n")[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tdbench.errors import UserError
+from tdbench.reduction import IDENTITY, full_name
 from tdbench.space import NOISE_MODES, TaskSpace, check_seed
 
 DEFAULT_OUT = "tdbench-results"
@@ -46,6 +47,7 @@ class RunSettings:
         recommend: ``searcher`` takes the searcher's own recommendation where it makes one, else the best told;
             ``best`` always takes the best told.
         engine, device: as asked for; what ``auto`` became is recorded with the run.
+        reduction: ``name:D`` or ``name``: what maps the searcher's vectors to scores of the images.
     """
 
     searcher: str = "twopointsde"
@@ -66,10 +68,11 @@ class RunSettings:
     recommend: str = "searcher"
     engine: str = "auto"
     device: str = "auto"
+    reduction: str = IDENTITY
 
     def __post_init__(self) -> None:
         _make_whole(self, "n", "ratio", "space_seed", "seed", "budget", "batch", "replicates", "confirm", "steps")
-        for name in ("searcher", "data", "noise", "split", "recommend", "engine", "device"):
+        for name in ("searcher", "data", "noise", "split", "recommend", "engine", "device", "reduction"):
             if not isinstance(getattr(self, name), str):
                 raise UserError(f"{name} must be a string, got {getattr(self, name)!r}")
         if self.classes is not None and not (
@@ -91,9 +94,24 @@ class RunSettings:
         check_seed("seed", self.seed)
         check_seed("space-seed", self.space_seed)
 
+    @property
+    def full_name(self) -> str:
+        """What leaderboards call the searcher with its reduction."""
+        return full_name(self.searcher, self.reduction)
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as the log has them and the key hashes them, by name.
+
+        A reduction is only there where there is one: logs that are older than reductions stay what they are.
+        """
+        settings = dataclasses.asdict(self)
+        if self.reduction == IDENTITY:
+            del settings["reduction"]
+        return settings
+
     def key(self, space: TaskSpace) -> str:
         """12 hex digits that are equal for runs with the same arguments on the same images."""
-        settings = dataclasses.asdict(self)
+        settings = self.recorded()
         settings["data"] = space.source  # where the file lies does not matter, and the identity covers the pixels
         text = json.dumps({**settings, "space": space.identity}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,18 +1,16 @@
-"""The contract that every searcher holds, as pytest tests to subclass and as a plain function.
+"""The contracts that every searcher and every reduction hold, as pytest tests to subclass and as plain functions.
 
     from tdbench.testing import SearcherContract
 
     class TestMine(SearcherContract):
         name = "mine"
 
-`check_searcher("mine")` runs the same checks without pytest, and is what `tdbench check` does.
+`check_searcher("mine")` runs the same checks without pytest, and is what `tdbench check` does. `ReductionContract` and
+`check_reduction` are the same for a reduction.
 """
 
 from __future__ import annotations
 
-import contextlib
-import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,9 +18,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.contract import (
+    CheckResult,
+    ContractError,
+    expect,
+    global_random_state_left_alone,
+    global_random_state_of_another_process,
+    result_of,
+)
 from tdbench.errors import UserError
 from tdbench.plugins import Registration, load_plugins
+from tdbench.reduction_contract import ReductionContract, check_reduction
 from tdbench.searcher import Factory, Problem, Searcher
+
+__all__ = [
+    "CheckResult",
+    "ContractError",
+    "ReductionContract",
+    "SearcherContract",
+    "check_reduction",
+    "check_searcher",
+]
 
 Array = NDArray[np.float64]
 SMALL = Problem(dim=20, n_images=20, n_positives=4, batch_size=8, budget=48, seed=1)
@@ -37,6 +53,7 @@ class Subject:
     baseline: bool = False
     deterministic: bool = False
     sees_images: bool = False
+    reducible: bool = True
 
     def make(self, problem: Problem) -> Searcher:
         if self.sees_images:
@@ -49,25 +66,6 @@ class Subject:
         return searcher
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """What came of one check; `message` says what was expected and what came."""
-
-    name: str
-    passed: bool
-    message: str
-
-
-class ContractError(AssertionError):
-    """The searcher does not hold the contract; the message says how."""
-
-
-def expect(condition: bool, message: str) -> None:
-    """Raises ContractError with `message` unless the condition holds (also under ``python -O``)."""
-    if not condition:
-        raise ContractError(message)
-
-
 def asks_are_well_formed(subject: Subject) -> None:
     """ask(n) gives (n, dim) numbers in [0, 1], whatever it was told."""
     run(subject, SMALL)
@@ -76,7 +74,7 @@ def asks_are_well_formed(subject: Subject) -> None:
 def same_seed_asks_the_same(subject: Subject) -> None:
     """Two searchers with one seed, told the same, ask the same: that is how a run is resumed."""
     first = run(subject, SMALL)
-    with _global_random_state_of_another_process():
+    with global_random_state_of_another_process():
         second = run(subject, SMALL)
     _expect_same(first, second, "made twice with the same seed and told the same losses, it asked different vectors")
 
@@ -110,12 +108,11 @@ def budget_need_not_be_a_multiple_of_the_batch(subject: Subject) -> None:
 
 
 def large_and_small_dimensions_work(subject: Subject) -> None:
-    """2 images, 500 images, and fewer dimensions than images (which may be refused with a UserError)."""
+    """2 images, 500 images, and fewer dimensions than images (not with reducible=False)."""
     run(subject, replace(SMALL, dim=2, n_images=2, n_positives=1, budget=16))
     run(subject, replace(SMALL, dim=500, n_images=500, n_positives=50, budget=24))
-    for dim in (1, 3):
-        with contextlib.suppress(UserError):
-            run(subject, replace(SMALL, dim=dim, budget=24))
+    for dim in (1, 3) if subject.reducible else ():
+        run(subject, replace(SMALL, dim=dim, budget=24))
 
 
 def ties_are_survived(subject: Subject) -> None:
@@ -147,11 +144,8 @@ def arrays_are_left_alone(subject: Subject) -> None:
 
 def global_random_state_is_left_alone(subject: Subject) -> None:
     """Neither Python's, nor numpy's, nor torch's global generator is touched."""
-    before = _global_random_states()
-    run(subject, SMALL, recommend=True)
-    after = _global_random_states()
-    touched = [name for name in before if before[name] != after[name]]
-    expect(not touched, f"it changed the global random state of {' and '.join(touched)}: use a generator of its own")
+    with global_random_state_left_alone():
+        run(subject, SMALL, recommend=True)
 
 
 def recommendation_is_well_formed(subject: Subject) -> None:
@@ -236,7 +230,7 @@ def check_searcher(
 
     def results() -> Iterator[CheckResult]:
         for check in checks:
-            yield _result(check, subject)
+            yield result_of(check, subject)
 
     return results()
 
@@ -250,6 +244,7 @@ class SearcherContract:
         factory: instead of a name, ``staticmethod(factory)`` of a searcher that is registered nowhere.
         baseline: with `factory`, that it does not learn. A registered searcher has said so itself.
         deterministic: nothing in it is random.
+        reducible: with `factory`, that it runs in any number of dimensions.
     """
 
     name: str = ""
@@ -257,6 +252,7 @@ class SearcherContract:
     factory: Factory | None = None
     baseline: bool = False
     deterministic: bool = False
+    reducible: bool = True
 
     def subject(self) -> Subject:
         """The searcher under test.
@@ -265,7 +261,9 @@ class SearcherContract:
             UserError: there is no such searcher, or neither `name` nor `factory` was given.
         """
         if self.factory is not None:
-            return Subject(self.name or "factory", self.factory, self.baseline, self.deterministic)
+            return Subject(
+                self.name or "factory", self.factory, self.baseline, self.deterministic, reducible=self.reducible
+            )
         if not self.name:
             raise UserError(f"{type(self).__name__} needs a name = '...' (or a factory) to say which searcher it tests")
         return _subject(self.name, self.plugins, self.deterministic)
@@ -383,17 +381,8 @@ def _subject(searcher: str | Registration, plugins: Sequence[str], deterministic
         registration.baseline,
         deterministic,
         registration.sees_images,
+        registration.reducible,
     )
-
-
-def _result(check: Callable[[Subject], None], subject: Subject) -> CheckResult:
-    try:
-        check(subject)
-    except ContractError as error:
-        return CheckResult(check.__name__, False, str(error))
-    except Exception as error:
-        return CheckResult(check.__name__, False, f"it raised {type(error).__name__}: {error}")
-    return CheckResult(check.__name__, True, (check.__doc__ or "").strip().partition("\n")[0])
 
 
 def _whole_batches(problem: Problem) -> list[int]:
@@ -415,26 +404,6 @@ def _overwrite(array: Array) -> None:
 def _expect_same(first: list[Array], second: list[Array], message: str) -> None:
     for step, (one, other) in enumerate(zip(first, second, strict=True), start=1):
         expect(np.array_equal(one, other), f"{message} (first in ask number {step})")
-
-
-def _global_random_states() -> dict[str, Any]:
-    numpy_state = [np.asarray(part).tobytes() for part in np.random.get_state()]  # noqa: NPY002 - looked at, not used
-    states: dict[str, Any] = {"random": random.getstate(), "numpy": numpy_state}
-    if "torch" in sys.modules:
-        states["torch"] = sys.modules["torch"].get_rng_state().numpy().tobytes()
-    return states
-
-
-@contextlib.contextmanager
-def _global_random_state_of_another_process() -> Iterator[None]:
-    theirs_python, theirs_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - put back below
-    random.seed(987654321)
-    np.random.seed(987654321)  # noqa: NPY002 - a searcher must not depend on it
-    try:
-        yield
-    finally:
-        random.setstate(theirs_python)
-        np.random.set_state(theirs_numpy)  # noqa: NPY002
 
 
 def _shares_found(subject: Subject, problem: Problem) -> tuple[float, float]:

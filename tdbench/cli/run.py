@@ -70,8 +70,11 @@ def shared_options(command: F) -> F:
 
 @click.command()
 @click.option("--searcher", help="As `tdbench searchers` lists it.", **_default("searcher"))
-@click.option("--reduction", help="Search fewer dimensions, such as ntk:20; as `tdbench searchers` lists them.",
-              **_default("reduction"))
+@click.option(
+    "--reduction",
+    help="Search fewer dimensions, such as ntk:20; as `tdbench searchers` lists them.",
+    **_default("reduction"),
+)
 @click.option("--data", help="digits, cifar10, cifar100 or the path of an .npz.", **_default("data"))
 @click.option("--n", type=int, help="Images in the space.", **_default("n"))
 @click.option("--ratio", type=int, help="Negatives per positive.", **_default("ratio"))
@@ -101,10 +104,11 @@ def run(**settings: Any) -> None:
 @shared_options
 @click.pass_context
 def bench(context: click.Context, /, config: Path | None, **settings: Any) -> None:
-    """Run searchers x reductions x spaces x seeds in lockstep; CONFIG is a TOML file with the same words as the options.
+    """Run searchers x reductions x spaces x seeds in lockstep.
 
-    Options given on the command line override the file. Finished runs are kept, interrupted ones need --resume. With
-    identity among the --reductions, searchers that can use no other one are run with identity alone.
+    CONFIG is a TOML file with the same words as the options. Options given on the command line override the file.
+    Finished runs are kept, interrupted ones need --resume. With identity among the --reductions, searchers that can use
+    no other one are run with identity alone.
     """
     from tdbench.campaign import bench as run_bench
 
