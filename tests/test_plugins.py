@@ -60,6 +60,7 @@ def load_text(folder: Path, text: str) -> Plugins:
         (GOOD.format(body="register(7, Good)"), "printable characters, got 7"),
         (GOOD.format(body="register('notcallable', 'Good')"), "must be callable, got 'Good'"),
         (GOOD.format(body="register('odd', Good, colour='red')"), "unexpected keyword argument 'colour'"),
+        (GOOD.format(body="register('a+b', Good)"), "must have no '+', which joins it to a reduction, got 'a+b'"),
         (GOOD.replace("(register)", "(registre)").format(body="pass"), "registre"),
     ],
 )
@@ -195,6 +196,108 @@ def test_a_file_that_was_changed_is_loaded_afresh(tmp_path: Path) -> None:
     assert "renamed_since" in load_plugins([path]).searchers
 
 
+REDUCTION = """
+from tdbench import hookimpl
+
+class Flat:
+    \"\"\"all scores are one
+    and no more\"\"\"
+    dim = 1
+    def __init__(self, problem): self.n = problem.n_images
+    def scores(self, vectors): return vectors.repeat(self.n, axis=1)
+
+@hookimpl
+def register_reductions(register):
+    {body}
+"""
+
+
+def write_reduction(folder: Path, name: str, body: str = 'register("flat", Flat)') -> str:
+    path = folder / f"{name}.py"
+    path.write_text(REDUCTION.format(body=body))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("register('half', Flat); raise ValueError('half way')", "ValueError: half way"),
+        ("register('twice', Flat); register('twice', Flat)", "reduction 'twice' is registered twice"),
+        ("register('identity', Flat)", "'identity' is tdbench's own"),
+        ("register('flat', 'Flat')", "must be callable, got 'Flat'"),
+        ("register('flat', Flat, colour='red')", "unexpected keyword argument 'colour'"),
+        *(
+            (f"register({name!r}, Flat)", f"letters, digits, - and _, a letter first, got {name!r}")
+            for name in ("", "a+b", "a:b", "a,b", "a b", "2d", "größe", "x" * 81, 7, "a\n")
+        ),
+    ],
+)
+def test_a_broken_reduction_is_reported_and_harms_no_other(tmp_path: Path, body: str, said: str) -> None:
+    found = load_plugins([write_reduction(tmp_path, "broken", body), write_reduction(tmp_path, "neighbour")])
+    assert said in found.failures["broken"]
+    assert {"flat", "identity", "pca"} <= set(found.reductions)
+    assert not {"half", "twice"} & set(found.reductions)
+
+
+def test_a_plugin_that_fails_in_one_hook_brings_nothing_by_the_other(tmp_path: Path) -> None:
+    path = write_reduction(tmp_path, "both", "raise ValueError('no')")
+    with Path(path).open("a") as file:
+        file.write('\n\n@hookimpl\ndef register_searchers(register):\n    register("half", Flat)\n')
+    found = load_plugins([path])
+    assert "ValueError: no" in found.failures["both"]
+    assert "half" not in found.searchers
+
+
+def test_a_plugin_may_bring_both(tmp_path: Path) -> None:
+    path = write_reduction(tmp_path, "both")
+    with Path(path).open("a") as file:
+        file.write('\n\n@hookimpl\ndef register_searchers(register):\n    register("flat", Flat)\n')
+    found = load_plugins([path])
+    assert found.failures == {}
+    assert found.searchers["flat"].plugin == found.reductions["flat"].plugin == "both"
+
+
+def test_a_reduction_claimed_by_two_plugins_is_refused_naming_both(tmp_path: Path) -> None:
+    found = load_plugins([write_reduction(tmp_path, "first"), write_reduction(tmp_path, "second")])
+    with pytest.raises(UserError, match=r"claimed by two plugins, first \(.*first.py\) and second \(.*second.py\)"):
+        found.reduction("flat:3")
+    assert found.reduction("pca:3")[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nkt:20", "unknown reduction 'nkt:20'; did you mean 'ntk:D'?"),
+        ("NTK:20", "unknown reduction 'NTK:20'; did you mean 'ntk:D'?"),
+        ("", "unknown reduction ''; known are clusters:D, features:D, identity, ntk:D, pca:D"),
+        ("ntk", "needs its number of dimensions, as in ntk:20"),
+        *(
+            (f"ntk:{dim}", "must be ntk:D with a whole number")
+            for dim in ("", "0", "-3", "+3", "03", "2.5", "x", " 3", "٣")
+        ),
+        ("ntk:20:3", "must be ntk:D with a whole number"),
+        ("identity:50", "takes no number of dimensions: write identity, not identity:50"),
+    ],
+)
+def test_a_reduction_that_cannot_be_meant_is_one_clear_line(name: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_plugins().reduction(name)
+    assert said in str(error.value)
+
+
+def test_a_searcher_named_with_its_reduction_is_told_apart_into_both() -> None:
+    with pytest.raises(UserError, match=r"give searcher cmaes and reduction ntk:20"):
+        load_plugins().searcher("cmaes+ntk:20")
+
+
+def test_the_listing_has_a_reductions_summary_version_and_origin(tmp_path: Path) -> None:
+    found = load_plugins([write_reduction(tmp_path, "mine", 'register("flat", Flat, takes_dim=False)')])
+    flat = found.reductions["flat"]
+    assert (flat.summary, flat.version, flat.plugin, flat.shown) == ("all scores are one", "", "mine", "flat")
+    assert {r.origin for name, r in found.reductions.items() if name != "flat"} == {"tdbench"}
+    assert all(r.summary and r.version for name, r in found.reductions.items() if name != "flat")
+
+
 def test_names_that_look_like_markup_or_formulas_are_names_like_others() -> None:
     found = load_plugins([str(MISBEHAVING)])
     assert found.failures == {}
@@ -210,6 +313,6 @@ def test_every_hook_and_every_argument_of_it_is_documented() -> None:
         assert hook.__doc__, f"{hook.__name__} has no docstring"
         for argument in inspect.signature(hook).parameters:
             assert argument in hook.__doc__, f"{hook.__name__} does not say what {argument} is"
-    register = hookspecs.RegisterSearcher.__call__
-    for argument in list(inspect.signature(register).parameters)[1:]:
-        assert f"\n            {argument}: " in (register.__doc__ or ""), f"register's {argument} is not documented"
+    for register in (hookspecs.RegisterSearcher.__call__, hookspecs.RegisterReduction.__call__):
+        for argument in list(inspect.signature(register).parameters)[1:]:
+            assert f"\n            {argument}: " in (register.__doc__ or ""), f"register's {argument} is not documented"

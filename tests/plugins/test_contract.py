@@ -1,8 +1,8 @@
-"""Every first-party searcher holds the contract that third-party ones are asked to hold."""
+"""Every first-party searcher and reduction holds the contract that third-party ones are asked to hold."""
 
 from __future__ import annotations
 
-from tdbench.testing import SearcherContract
+from tdbench.testing import ReductionContract, SearcherContract
 
 
 class TestRandom(SearcherContract):
@@ -56,3 +56,23 @@ class TestNevergradVariantWithARecommendationOfItsOwn(SearcherContract):
 
 class TestOptunaVariant(SearcherContract):
     name = "optuna:NSGAIISampler"
+
+
+class TestIdentity(ReductionContract):
+    name = "identity"
+
+
+class TestPCA(ReductionContract):
+    name = "pca"
+
+
+class TestFeatures(ReductionContract):
+    name = "features"
+
+
+class TestNTK(ReductionContract):
+    name = "ntk"
+
+
+class TestClusters(ReductionContract):
+    name = "clusters"

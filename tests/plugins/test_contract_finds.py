@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tdbench import Problem, UserError
-from tdbench.testing import CHECKS, SearcherContract, Subject, check_searcher, global_random_state_is_left_alone
+from tdbench import Problem, UserError, reduction_contract
+from tdbench.testing import (
+    CHECKS,
+    ReductionContract,
+    SearcherContract,
+    Subject,
+    check_reduction,
+    check_searcher,
+    global_random_state_is_left_alone,
+)
 
 FIXTURES = str(Path(__file__).parents[1] / "fixtures" / "misbehaving.py")
 
@@ -149,3 +157,92 @@ def test_random_search_is_a_baseline_and_no_more() -> None:
         baseline = True
 
     Contract().test_better_than_random()
+
+
+class OfImagesOnly(Base):
+    def ask(self, n: int) -> Any:
+        if self.dim not in (2, 20, 30, 500):
+            raise ValueError("fewer dimensions than images")
+        return super().ask(n)
+
+
+@pytest.mark.parametrize("reducible", [True, False])
+def test_fewer_dimensions_than_images_must_work_unless_it_says_that_they_do_not(reducible: bool) -> None:
+    contract = type("Contract", (SearcherContract,), {"factory": staticmethod(OfImagesOnly), "reducible": reducible})()
+    if not reducible:
+        contract.test_large_and_small_dimensions_work()
+        return
+    with pytest.raises(ValueError, match="fewer dimensions"):
+        contract.test_large_and_small_dimensions_work()
+
+
+# reductions
+
+
+def reduction_failures(name: str) -> dict[str, str]:
+    return {r.name: r.message for r in check_reduction(name, [FIXTURES]) if not r.passed}
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "said"),
+    [
+        ("broken-factory", "scores_are_well_formed", "it raised RuntimeError: raised in the factory"),
+        ("broken-scores", "scores_are_well_formed", "it raised RuntimeError: raised in scores"),
+        ("nan-scores", "scores_are_well_formed", "scores() must return finite numbers"),
+        (
+            "transposed-scores",
+            "scores_are_well_formed",
+            "must return an array of shape (1, 20), but it had shape (20, 1)",
+        ),
+        ("word-scores", "scores_are_well_formed", "must return a numpy array, not str"),
+        ("no-dim", "scores_are_well_formed", "dim must be a whole number from 1, but it was None"),
+        ("other-dim", "any_number_of_dimensions_works", "dim must be 1, as was asked for, but it was 2"),
+        ("drawn-anew", "made_again_scores_the_same", "made twice on the same images, it gave other scores"),
+        ("drifts", "a_vector_scores_the_same_in_any_company", "nothing may be kept from call to call"),
+        ("constant", "vectors_make_a_difference", "all led to the same labeling"),
+        ("keeps-scores", "arrays_are_left_alone", "return a copy"),
+        ("global-draw", "global_random_state_is_left_alone", "global random state of numpy"),
+        ("global-draw", "made_again_scores_the_same", "gave other scores"),
+    ],
+)
+def test_a_misbehaving_reduction_fails_the_check_that_is_meant_for_it(name: str, check: str, said: str) -> None:
+    assert said in reduction_failures(name)[check]
+
+
+def test_a_reduction_that_behaves_passes() -> None:
+    assert reduction_failures("projection") == {}
+
+
+def test_every_check_of_a_reduction_is_a_test_of_the_class_to_subclass() -> None:
+    tests = [name for name in vars(ReductionContract) if name.startswith("test_")]
+    assert tests == [f"test_{check.__name__}" for check in reduction_contract.CHECKS]
+
+
+def test_a_reduction_without_a_dimension_of_the_users_choice_is_tested_in_its_own() -> None:
+    class Brightness:
+        dim = 1
+
+        def __init__(self, problem: Any) -> None:
+            self.brightness = problem.images.mean(axis=(1, 2, 3), dtype=np.float64)
+
+        def scores(self, vectors: Any) -> Any:
+            return (vectors - 0.5) * self.brightness
+
+    class Contract(ReductionContract):
+        factory = staticmethod(Brightness)
+        sees_images = True
+        takes_dim = False
+
+    for check in reduction_contract.CHECKS:
+        getattr(Contract(), f"test_{check.__name__}")()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "ntk:0", "identity:3"])
+def test_a_reduction_that_is_not_there_is_a_user_error_at_once(name: str) -> None:
+    with pytest.raises(UserError):
+        check_reduction(name)
+
+
+def test_a_contract_of_no_reduction_says_what_it_needs() -> None:
+    with pytest.raises(UserError, match="needs a name"):
+        ReductionContract().subject()
