@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +54,7 @@ class Lab:
     """
 
     def __init__(self, options: Options, engine: Engine) -> None:
-        """Raises UserError where the folder cannot be written."""
+        """Nothing is written before something is trained."""
         self.folder, self.engine, self.options = options.folder, engine, options
         self._memory = _Memory(options.folder / MEMORY)
         self._sources: dict[str, Source] = {}
@@ -115,6 +116,10 @@ class Lab:
             self._memory.add([(digest, np.asarray(compute(), dtype=np.float64))])
         return self._memory.get(digest)
 
+    def run_options(self, folder: str) -> Options:
+        """Options for `tdbench.campaign.run_all`: runs that go to this subfolder, and go on where they stopped."""
+        return replace(self.options, out=self.folder / folder, resume=True)
+
     @contextlib.contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A progress bar for so many pieces of work; yields what to call when some are done."""
@@ -135,13 +140,16 @@ class _Memory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._readable_errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS array (key BLOB PRIMARY KEY, dtype TEXT NOT NULL, shape TEXT NOT NULL, "
-                "data BLOB NOT NULL) WITHOUT ROWID"
-            )
+
+    @functools.cached_property
+    def _db(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS array (key BLOB PRIMARY KEY, dtype TEXT NOT NULL, shape TEXT NOT NULL, "
+            "data BLOB NOT NULL) WITHOUT ROWID"
+        )
+        return db
 
     def knows(self, key: bytes) -> bool:
         with self._readable_errors():
@@ -167,7 +175,8 @@ class _Memory:
                 raise
 
     def close(self) -> None:
-        self._db.close()
+        if "_db" in self.__dict__:  # opened
+            self._db.close()
 
     @contextlib.contextmanager
     def _readable_errors(self) -> Iterator[None]:
