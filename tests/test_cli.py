@@ -14,11 +14,12 @@ import pytest
 from helpers import CHEAP, MISBEHAVING, as_options, command, environment, tdbench
 
 from tdbench import UserError, testing
-from tdbench.checking import NAMES, check_apart
+from tdbench.checking import check_apart
 from tdbench.cli import COMMANDS, main
 from tdbench.engine import cuda_available
 from tdbench.sources import NAMED
 
+NAMES = tuple(check.__name__ for check in testing.CHECKS)
 SEARCHERS = ("clustered-random", "cmaes", "random", "tpe", "twopointsde")
 SIZES = ["n", "ratio", "budget", "batch", "replicates", "confirm", "steps", "memory-limit", "workers", "threads"]
 TIMES = ["ask-timeout", "start-timeout"]
