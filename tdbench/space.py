@@ -73,7 +73,7 @@ class TaskSpace(ImageSet):
             UserError: the sizes do not fit each other or the source, or the source cannot be read.
         """
         n, ratio, seed = operator.index(n), operator.index(ratio), operator.index(seed)
-        _check_sizes(n, ratio)
+        check_sizes(n, ratio)
         check_seed("space seed", seed)
         protocol = Protocol(steps, lr, split)
         self.ratio, self.seed = ratio, seed
@@ -201,7 +201,8 @@ def check_seed(what: str, seed: int) -> None:
         raise UserError(f"{what} must be from 0 to {MAX_SEED}, got {seed}")
 
 
-def _check_sizes(n: int, ratio: int) -> None:
+def check_sizes(n: int, ratio: int) -> None:
+    """Raises UserError where no image set of any source has N images at that ratio."""
     if ratio < 1:
         raise UserError(f"ratio must be at least 1 negative per positive, got {ratio}")
     if n < 1:

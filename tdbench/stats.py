@@ -20,6 +20,7 @@ LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
+TWO_STAGE_RESAMPLES = 4_000  # of whole tables of values
 MIN_FOR_INTERVAL = 4  # even the whole range of n values misses their median with probability 2 ** (1 - n)
 MIN_SPACES = 5  # below it a critical difference says nothing
 CHECKPOINT_SHARES = (0.1, 0.2, 0.5, 1.0)
@@ -110,6 +111,35 @@ def interval(values: ArrayLike, statistic: Callable[..., Any], *, level: float =
         return Estimate(value, math.nan, math.nan, len(array))
     low, high = _bootstrap((array,), statistic, _expanded_level(level, len(array), len(array) - 1), seed)
     return Estimate(value, low, high, len(array))
+
+
+def two_stage_interval(
+    samples: Sequence[ArrayLike], statistic: Callable[..., Any], *, level: float = LEVEL, seed: int = 0
+) -> Estimate:
+    """A statistic of values that come in clusters, pooled, with its two-stage bootstrap interval.
+
+    Clusters are drawn, then values within each drawn one (Davison and Hinkley 1997, *Bootstrap Methods and their
+    Application*, section 3.8), so values of a cluster may be alike. The level is raised as in `interval`. Fewer than 4
+    clusters, or draws that all give the same, have no interval: it is NaN.
+
+    Args:
+        samples: one or more (clusters, n) arrays, of the same clusters in the same order, which are drawn together.
+        statistic: ``statistic(*pooled, axis=-1)``, vectorized.
+    """
+    tables = [np.asarray(sample, dtype=np.float64) for sample in samples]
+    clusters, n = len(tables[0]), min(table.size for table in tables)
+    value = float(statistic(*(table.ravel() for table in tables), axis=-1))
+    if clusters < MIN_FOR_INTERVAL:
+        return Estimate(value, math.nan, math.nan, n)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(clusters, size=(TWO_STAGE_RESAMPLES, clusters, 1))
+    within = [rng.integers(t.shape[1], size=(TWO_STAGE_RESAMPLES, clusters, t.shape[1])) for t in tables]
+    pooled = [t[drawn, w].reshape(TWO_STAGE_RESAMPLES, -1) for t, w in zip(tables, within, strict=True)]
+    tail = (1 - _expanded_level(level, clusters, clusters - 1)) / 2
+    low, high = np.quantile(statistic(*pooled, axis=-1), [tail, 1 - tail])
+    if low == high:
+        return Estimate(value, math.nan, math.nan, n)
+    return Estimate(value, float(low), float(high), n)
 
 
 def difference(a: ArrayLike, b: ArrayLike, *, paired: bool = False, level: float = LEVEL, seed: int = 0) -> Estimate:
