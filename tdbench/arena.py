@@ -25,6 +25,8 @@ from tdbench.image_set import Request, evaluate
 from tdbench.leaderboard import CHECKPOINTS, Row, row_to_json
 from tdbench.plugins import Registration
 from tdbench.progress import Progress
+from tdbench.race import Race
+from tdbench.race import field as race_field
 from tdbench.reduction import InvalidScores, SpaceReduction
 from tdbench.score import standard_error
 from tdbench.searcher import Problem
@@ -65,6 +67,8 @@ class LiveRun:
     labels: list[Labels] = field(default_factory=list)  # (n, N) of every ask so far
     told: list[NDArray[np.float64]] = field(default_factory=list)  # (n,) taskness of each
     recommended: dict[float, Labels] = field(default_factory=dict)  # checkpoint -> (N,)
+    race: Race | None = None  # once the search is over, where one follows
+    search_asks: int | None = None  # how many asks were the search's, once a race follows
     worker: Worker | None = None
     started: float = field(default_factory=time.monotonic)
     last_scores: NDArray[np.float64] | None = None
@@ -81,7 +85,7 @@ class LiveRun:
 
     @property
     def best_told(self) -> float:
-        return max((float(values.max()) for values in self.told), default=math.nan)
+        return max((float(values.max()) for values in self.told[: self.search_asks]), default=math.nan)
 
     def problem(self) -> Problem:
         return Problem(
@@ -89,7 +93,7 @@ class LiveRun:
             n_images=self.space.n,
             n_positives=self.space.n_positives,
             batch_size=self.settings.batch,
-            budget=self.settings.budget,
+            budget=self.settings.search_budget,
             seed=self.settings.seed,
             images=self.space.images if self.registration.sees_images else None,
         )
@@ -185,47 +189,60 @@ class Arena:
             if due:
                 labels = self._recommendation(run, reply.recommended)
                 run.recommended.update(dict.fromkeys(due, labels))
-            if run.evaluated >= run.settings.budget:
-                self._dismiss(run)
-                self._confirm(run)
-            else:
+            if run.evaluated < run.settings.search_budget:
                 self._take_ask(run, reply.asked)
+                return
+            self._dismiss(run)
+            if run.evaluated < run.settings.budget:
+                self._begin_race(run, reply.recommended)
+            else:
+                self._confirm(run)
         except WorkerFailure as failure:
             self._fail(run, failure)
         except (InvalidAnswer, InvalidScores) as invalid:
             self._fail(run, WorkerFailure("invalid", str(invalid)))
 
     def _next_turn(self, run: LiveRun, tell: NDArray[np.float64] | None) -> None:
-        """Tell the (n,) taskness of the last ask, and ask for what the budget has left."""
+        """Tell the (n,) taskness of the last ask, and ask for what the search has left."""
         assert run.worker is not None  # a run without one is confirmed, not asked
         told = None
         if tell is not None and run.last_scores is not None:
             told = (run.last_scores, 1.0 - tell)
-        left = run.settings.budget - run.evaluated
-        recommend = bool(run.due_checkpoints()) and run.settings.recommend == "searcher"
+        left = run.settings.search_budget - run.evaluated
+        recommend = run.settings.recommend != "best" and (bool(run.due_checkpoints()) or left == 0)
         run.worker.request(Turn(told, recommend, min(run.settings.batch, left)))
 
     def _take_ask(self, run: LiveRun, asked: Any) -> None:
-        first = run.evaluated
-        n = min(run.settings.batch, run.settings.budget - first)
+        n = min(run.settings.batch, run.settings.search_budget - run.evaluated)
         scores = _checked_scores(asked, (n, run.reduction.dim), "ask")
         run.last_scores = scores
         labels = run.decode(scores)
         if run.recorded:
-            ask = run.recorded.popleft()
-            if ask.digest != digest(scores) or len(ask.labels) != n:
-                raise InvalidAnswer(
-                    f"not reproducible: on resume the searcher asked something else at evaluation {first} than the "
-                    "log has, so the run cannot go on; run it anew with --again"
-                )
-            if not np.array_equal(labels, ask.labels):
-                raise InvalidAnswer(
-                    f"not reproducible: on resume reduction {run.settings.reduction} gives other labelings at "
-                    f"evaluation {first} than the log has, so the run cannot go on; run it anew with --again"
-                )
+            ask = self._replayed(run, scores, labels)
             self._account(run, ask)
             self._next_turn(run, ask.taskness)
-            return
+        else:
+            self._evaluate(run, scores, labels)
+
+    @staticmethod
+    def _replayed(run: LiveRun, scores: NDArray[np.float64], labels: Labels) -> Asked:
+        """The next recorded ask, which these scores and labels must be."""
+        ask, asker = run.recorded.popleft(), "the searcher" if run.race is None else "the race of its recommendations"
+        if ask.digest != digest(scores) or len(ask.labels) != len(scores):
+            raise InvalidAnswer(
+                f"not reproducible: on resume {asker} asked something else at evaluation {run.evaluated} than the "
+                "log has, so the run cannot go on; run it anew with --again"
+            )
+        if not np.array_equal(labels, ask.labels):
+            raise InvalidAnswer(
+                f"not reproducible: on resume reduction {run.settings.reduction} gives other labelings at "
+                f"evaluation {run.evaluated} than the log has, so the run cannot go on; run it anew with --again"
+            )
+        return ask
+
+    def _evaluate(self, run: LiveRun, scores: NDArray[np.float64], labels: Labels) -> None:
+        """Queue the training of the (n, N) label vectors that the (n, dim) scores were decoded to."""
+        first, n = run.evaluated, len(labels)
         fresh = self._unknown(run, labels)
         seeds = run.space.told_seeds(
             first + np.flatnonzero(fresh), run.settings.replicates, run.settings.noise, run.settings.seed
@@ -256,17 +273,47 @@ class Arena:
     def _account(self, run: LiveRun, ask: Asked) -> None:
         run.labels.append(ask.labels)
         run.told.append(ask.taskness)
+        if run.race is not None:
+            run.race.tell(ask.taskness)
         self.progress.advance(len(ask.labels), run.best_told)
 
     def _recommendation(self, run: LiveRun, scores: Any) -> Labels:
         """The searcher's own where it makes one, else the best told (the first of equals)."""
-        if scores is not None and run.settings.recommend == "searcher":
-            checked = _checked_scores(np.asarray(scores)[None], (1, run.reduction.dim), "recommend")
-            own: Labels = run.decode(checked)[0]
+        own = self._own_recommendation(run, scores)
+        if own is not None:
             return own
         labels, told = np.concatenate(run.labels), np.concatenate(run.told)
         best: Labels = labels[int(np.argmax(told))]
         return best
+
+    @staticmethod
+    def _own_recommendation(run: LiveRun, scores: Any) -> Labels | None:
+        """(N,) labels of the scores that the searcher recommends; None where it was not asked or makes none."""
+        if scores is None:
+            return None
+        own: Labels = run.decode(_checked_scores(np.asarray(scores)[None], (1, run.reduction.dim), "recommend"))[0]
+        return own
+
+    def _begin_race(self, run: LiveRun, recommended: Any) -> None:
+        """The search is over: its leader stands at the checkpoints that lie in the race, and the race begins."""
+        racing = run.settings.budget - run.evaluated
+        own = self._own_recommendation(run, recommended)
+        candidates = race_field(np.concatenate(run.labels), np.concatenate(run.told), own, racing)
+        run.recommended.update({s: candidates[0] for s in CHECKPOINTS if s < 1 and s not in run.recommended})
+        run.search_asks = len(run.told)
+        run.race = Race(candidates, racing)
+        self._go_on_racing(run, run.race)
+
+    def _go_on_racing(self, run: LiveRun, race: Race) -> None:
+        """Replay what the log has of the race, then queue its next evaluations, or confirm its winner."""
+        while len(labels := race.ask(run.settings.batch)):
+            scores = labels.astype(np.float64)
+            if not run.recorded:
+                self._evaluate(run, scores, labels)
+                return
+            self._account(run, self._replayed(run, scores, labels))
+        run.recommended[1.0] = race.winner
+        self._confirm(run)
 
     def _confirm(self, run: LiveRun) -> None:
         tag = tag_of(run.engine)
@@ -316,7 +363,10 @@ class Arena:
             )
         for run, ask in self.uncommitted:
             self._account(run, ask)
-            self._next_turn(run, ask.taskness)
+            if run.race is None:
+                self._next_turn(run, ask.taskness)
+            else:
+                self._go_on_racing(run, run.race)
 
     def _fail(self, run: LiveRun, failure: WorkerFailure) -> None:
         run.status, run.error = failure.status, str(failure)
@@ -344,9 +394,10 @@ class Arena:
         mean = {share: math.nan if values is None else float(values.mean()) for share, values in confirmed.items()}
         final = confirmed.get(1.0)
         labels = np.concatenate(run.labels) if run.labels else np.zeros((0, space.n), dtype=np.uint8)
-        told = np.concatenate(run.told) if run.told else np.zeros(0)
+        told = np.concatenate(run.told[: run.search_asks]) if run.told else np.zeros(0)
         distinct = len(np.unique(labels, axis=0))
-        own = (labels == run.recommended[1.0]).all(axis=1) if 1.0 in run.recommended else np.zeros(len(labels), bool)
+        recommended = run.recommended.get(1.0, np.full(space.n, -1))
+        own = (labels[: len(told)] == recommended).all(axis=1)
         trained = distinct if settings.noise == "frozen" else len(labels)
         return Row(
             space=space.identity,

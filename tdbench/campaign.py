@@ -42,7 +42,7 @@ class Result:
         row: its leaderboard row.
         space: the space it searched.
         labels: (N,) the recommended labeling; None where the run failed.
-        told: (evaluations,) taskness told for each evaluation.
+        told: (n,) taskness told for each evaluation; those of a race were told to nobody and are not among them.
         references: confirmed scores of the space's reference tasks.
         leaderboard, log: the files the result is in.
         picture: the discovered task as a PNG; None where there is none.
@@ -338,7 +338,7 @@ def _result(run: LiveRun, store: Store, options: Options) -> Result:
     row = row_from_json(record.row)
     board = leaderboard_path(options.folder, run.space.name)
     append_row(board, row)  # a kill between the log and the leaderboard is mended here
-    _, told = store.evaluations(record.id, run.space.n)
+    told = store.evaluations(record.id, run.space.n)[1][: run.settings.search_budget]
     recommended = store.recommended(record.id, run.space.n).get(1.0)
     references = reference_scores(store, run.space.identity, tag_of(run.engine), run.settings.confirm)
     return Result(row, run.space, recommended, told, tuple(references), board, store.path, None)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tdbench.errors import UserError
 from tdbench.leaderboard import Row, row_from_json, row_to_json
+from tdbench.race import search_budget
 from tdbench.standings import RunProtocol, latest_runs, space_name
 from tdbench.store import Store
 
@@ -89,8 +90,10 @@ def _named(rows: Sequence[Row]) -> str:
 
 
 def _told(store: Store, row: Row) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """(n, N) label vectors and (n,) told taskness of a run."""
-    return store.evaluations(row.run, row.n)
+    """(n, N) label vectors and (n,) taskness of the evaluations of a run that its searcher was told."""
+    labels, taskness = store.evaluations(row.run, row.n)
+    searched = search_budget(row.recommend, row.budget)
+    return labels[:searched], taskness[:searched]
 
 
 def _text(labels: NDArray[np.uint8]) -> str:

@@ -51,6 +51,11 @@ def race_budget(recommend: str, budget: int) -> int:
     return 0 if share is None else round(Fraction(repr(share)) * budget)
 
 
+def search_budget(recommend: str, budget: int) -> int:
+    """Evaluations of `budget` that the searcher is asked for, and told: all but the race's."""
+    return budget - race_budget(recommend, budget)
+
+
 def check_race(recommend: str, budget: int, batch: int) -> None:
     """Raises UserError where the rule leaves too few evaluations for a race, or too few for a search before it."""
     if race_share(recommend) is None:

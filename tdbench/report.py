@@ -23,6 +23,7 @@ from tdbench import charts, environment, stats
 from tdbench.charts import Chart, Group, Line, Seed
 from tdbench.leaderboard import CHECKPOINTS, Row
 from tdbench.pictures import best_so_far, image_png, write_bytes
+from tdbench.race import search_budget
 from tdbench.standings import (
     OverallTable,
     RunProtocol,
@@ -135,9 +136,10 @@ def _space_log(table: SpaceTable, store: Store) -> SpaceLog:
     logged = {record.id for record in records} & {run.row.run for run in _runs(table)}
     labels = {run: store.recommended(run, n) for run in logged}
     protocol = {name: getattr(table.protocol, name) for name in RunProtocol.__dataclass_fields__}
+    searched = search_budget(table.protocol.recommend, table.protocol.budget)
     return SpaceLog(
         store.pixels(table.space),
-        {run: store.evaluations(run, n)[1] for run in logged},
+        {run: store.evaluations(run, n)[1][:searched] for run in logged},
         {run: recommended[1.0] for run, recommended in labels.items() if 1.0 in recommended},
         sum(not r.ended and all(r.settings.get(k) == v for k, v in protocol.items()) for r in records),
     )

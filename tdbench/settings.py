@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tdbench.errors import UserError
+from tdbench.race import check_race, race_share, search_budget
 from tdbench.reduction import IDENTITY, full_name
 from tdbench.space import NOISE_MODES, TaskSpace, check_seed
 
@@ -45,7 +46,8 @@ class RunSettings:
         noise: ``fresh`` or ``frozen``.
         confirm: fresh replicates that score the recommendation.
         recommend: ``searcher`` takes the searcher's own recommendation where it makes one, else the best told;
-            ``best`` always takes the best told.
+            ``best`` always takes the best told; ``race:F`` spends the fraction F of the budget on telling which of the
+            leading candidates is best.
         engine, device: as asked for; what ``auto`` became is recorded with the run.
         reduction: ``name:D`` or ``name``: what maps the searcher's vectors to scores of the images.
     """
@@ -89,10 +91,22 @@ class RunSettings:
             raise UserError(f"budget must hold at least one batch of {self.batch}, got {self.budget}; lower --batch")
         if self.noise not in NOISE_MODES:
             raise UserError(f"noise must be one of {', '.join(NOISE_MODES)}, got {self.noise!r}")
-        if self.recommend not in RECOMMEND_RULES:
-            raise UserError(f"recommend must be one of {', '.join(RECOMMEND_RULES)}, got {self.recommend!r}")
+        self._check_recommend()
         check_seed("seed", self.seed)
         check_seed("space-seed", self.space_seed)
+
+    def _check_recommend(self) -> None:
+        share = race_share(self.recommend)
+        if share is not None:
+            check_race(self.recommend, self.budget, self.batch)
+            object.__setattr__(self, "recommend", f"race:{share!r}")  # .25 and 0.250 are one rule
+        elif self.recommend not in RECOMMEND_RULES:
+            raise UserError(f"recommend must be one of {', '.join(RECOMMEND_RULES)}, race:F, got {self.recommend!r}")
+
+    @property
+    def search_budget(self) -> int:
+        """Evaluations that the searcher is asked for: the budget without a race's part."""
+        return search_budget(self.recommend, self.budget)
 
     @property
     def full_name(self) -> str:

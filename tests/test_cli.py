@@ -90,7 +90,12 @@ def options(**changed: object) -> list[str]:
         ({"device": "cudo"}, "unknown device 'cudo'; did you mean 'cuda'"),
         ({"noise": "frosen"}, "'fresh', 'frozen'"),
         ({"split": "even"}, "'stratified', 'random'"),
-        ({"recommend": "worst"}, "'searcher', 'best'"),
+        ({"recommend": "worst"}, "recommend must be one of searcher, best, race:F, got 'worst'"),
+        ({"recommend": "race"}, "recommend race:F needs an F between 0 and 1"),
+        ({"recommend": "race:2"}, "needs an F between 0 and 1"),
+        ({"recommend": "race:abc"}, "needs an F between 0 and 1"),
+        ({"recommend": "race:0.001", "budget": 100}, "leaves 0 of 100 evaluations to the race, which needs at least 4"),
+        ({"recommend": "race:0.95", "budget": 100}, "leaves 5 of 100 evaluations to the search"),
         ({"data": "digit"}, "did you mean 'digits'"),
         ({"n": "ten"}, "'ten' is not a valid integer"),
         ({"n": 1.5}, "'1.5' is not a valid integer"),
@@ -407,7 +412,7 @@ def test_doctor_names_versions_engines_and_sources(capsys: pytest.CaptureFixture
 def test_searchers_lists_the_five_and_the_families(capsys: pytest.CaptureFixture[str]) -> None:
     code, printed, _ = called(capsys, "searchers")
     assert code == 0
-    names = [line.split()[0] for line in printed.splitlines()]
+    names = [line.split()[0] for line in printed.splitlines() if line]
     assert {*SEARCHERS, "nevergrad:NAME", "optuna:NAME"} <= set(names)
 
 

@@ -14,7 +14,7 @@ import click
 from tdbench.cli.shared import interruptible, names, numbers, split
 from tdbench.errors import UserError, nearest
 from tdbench.reduction import IDENTITY, full_name
-from tdbench.settings import DEFAULT_OUT, RECOMMEND_RULES, Options, RunSettings
+from tdbench.settings import DEFAULT_OUT, Options, RunSettings
 from tdbench.space import NOISE_MODES
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ SHARED: list[Callable[[Any], Any]] = [
     click.option("--confirm", type=int, help="Fresh replicates that score the result.", **_default("confirm")),
     click.option("--steps", type=int, help="Adam steps of a training.", **_default("steps")),
     click.option("--lr", type=float, help="Adam's learning rate.", **_default("lr")),
-    click.option("--recommend", type=click.Choice(RECOMMEND_RULES),
-                 help="What is confirmed: the searcher's own recommendation where it makes one, or the best told.",
+    click.option("--recommend", metavar="searcher|best|race:F",
+                 help="What is confirmed: the searcher's own recommendation where it makes one, the best told, or the "
+                      "winner of a race of the leading candidates that takes the last fraction F of the budget.",
                  **_default("recommend")),
     click.option("--engine", help="auto, native, batched or reference.", **_default("engine")),
     click.option("--device", help="auto, cpu or cuda.", **_default("device")),
@@ -216,7 +217,10 @@ def _print_result(result: Result) -> None:
         click.echo(f"{row.searcher}: {row.status} after {row.evaluations} evaluations: {row.error}")
     else:
         click.echo(f"searcher    {row.searcher} on {result.space.name}")
-        click.echo(f"told        {row.told:.3f}   the best the searcher was told in {row.evaluations} evaluations")
+        told = len(result.told)
+        click.echo(f"told        {row.told:.3f}   the best the searcher was told in {told} evaluations")
+        if row.evaluations > told:
+            click.echo(f"race        {row.evaluations - told} more evaluations chose among the leading candidates")
         click.echo(f"confirmed   {row.confirmed:.3f} +- {row.confirmed_se:.3f}   over {row.confirm} fresh replicates")
         click.echo(f"optimism    {row.optimism:.3f}   told - confirmed")
         _print_references(result)
