@@ -111,7 +111,7 @@ def bench(
     axes = [_several(axis) for axis in (data, n, ratio, space_seeds, searchers, reductions, all_seeds)]
     names = ("data", "n", "ratio", "space_seed", "searcher", "reduction", "seed")
     if any(len(axis) == 0 for axis in axes):
-        raise UserError("bench needs at least one searcher, one reduction, one seed and one space")
+        raise UserError("bench needs at least one searcher, one seed, one space and one reduction")
     runs = [replace(base, **dict(zip(names, point, strict=True))) for point in itertools.product(*axes)]
     plugins = _plugins(options)
     if any(run.reduction == IDENTITY for run in runs):
@@ -272,7 +272,12 @@ def _reductions(entries: Sequence[tuple[RunSettings, TaskSpace]], plugins: Plugi
         made.setdefault(
             (settings.reduction, space.identity),
             SpaceReduction(
-                settings.reduction, registration.make, problem, registration.version, registration.sees_images
+                settings.reduction,
+                registration.make,
+                problem,
+                registration.version,
+                registration.sees_images,
+                registration.takes_dim,
             ),
         )
     return [made[settings.reduction, space.identity] for settings, space in entries]

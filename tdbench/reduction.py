@@ -72,6 +72,7 @@ class SpaceReduction:
     problem: ReductionProblem
     version: str
     sees_images: bool
+    takes_dim: bool
 
     def make(self) -> None:
         """Make it now rather than when it is first used.
@@ -90,10 +91,9 @@ class SpaceReduction:
             raise
         except Exception as error:  # the plugin's own code
             raise UserError(f"reduction {self.name!r} cannot be made: {_in_a_line(error)}") from error
-        if not isinstance(dim, int) or dim < 1:
-            raise UserError(
-                f"reduction {self.name!r} cannot be used: its dim must be a whole number from 1, got {dim!r}"
-            )
+        if dim < 1 or (self.takes_dim and dim != self.problem.dim):
+            expected = self.problem.dim if self.takes_dim else "at least 1"
+            raise UserError(f"reduction {self.name!r} cannot be used: its dim must be {expected}, got {dim}")
         return reduction
 
     @property

@@ -172,9 +172,10 @@ def test_a_searcher_that_does_not_ask_the_same_again_is_reported_and_not_resumed
     assert [row["status"] for row in table(tmp_path)] == ["invalid"]
 
 
-@pytest.mark.parametrize("searcher", ["twopointsde", "cmaes", "tpe", "clustered-random"])
+@pytest.mark.parametrize("searcher", ["twopointsde", "cmaes", "tpe", "clustered-random", "cmaes+ntk:4"])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, searcher: str) -> None:
-    settings = ("--searcher", searcher)
+    searcher, _, reduction = searcher.partition("+")
+    settings = ("--searcher", searcher, "--reduction", reduction or "identity")
     interrupted(tmp_path / "killed", *settings)
     assert tdbench("run", *options(tmp_path / "killed", *settings), "--resume").returncode == 0
     assert tdbench("run", *options(tmp_path / "whole", *settings)).returncode == 0
