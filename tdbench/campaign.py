@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,9 +26,10 @@ from tdbench.leaderboard import Row, append_row, leaderboard_path, row_from_json
 from tdbench.plugins import Plugins, Registration, load_plugins
 from tdbench.progress import Progress
 from tdbench.reduction import IDENTITY, JOINT, ReductionProblem, SpaceReduction
-from tdbench.settings import Options, RunSettings
+from tdbench.settings import AUTO_THRESHOLD, Options, RunSettings
 from tdbench.sources import Source, load_source
 from tdbench.space import TaskSpace
+from tdbench.stats import Estimate
 from tdbench.store import RunRecord, Store
 
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
@@ -46,6 +48,8 @@ class Result:
         references: confirmed scores of the space's reference tasks.
         leaderboard, log: the files the result is in.
         picture: the discovered task as a PNG; None where there is none.
+        threshold: T_task, where `run` was asked for one and the run went well. Its `n` is the number of random
+            labelings it rests on, 0 where it was given.
     """
 
     row: Row
@@ -56,6 +60,12 @@ class Result:
     leaderboard: Path
     log: Path
     picture: Path | None
+    threshold: Estimate | None = None
+
+    @property
+    def is_task(self) -> bool | None:
+        """Whether what was found counts as a task; None without a threshold."""
+        return None if self.threshold is None else self.row.confirmed > self.threshold.value
 
     def reference(self, kind: str) -> list[ReferenceScore]:
         """The reference scores of that kind: class, pixel or random."""
@@ -75,7 +85,8 @@ def run(searcher: str = "twopointsde", **settings: Any) -> Result:
     """
     run_settings, options = split_settings({"searcher": searcher, **settings})
     result = run_all([run_settings], options, _plugins(options), finished_is_error=True)[0]
-    return replace(result, picture=_write_picture(result, options))
+    result = replace(result, picture=write_picture(result, options))
+    return replace(result, threshold=_threshold(result, run_settings, options))
 
 
 def bench(
@@ -106,6 +117,8 @@ def bench(
     for one, several in (("searcher", "searchers"), ("reduction", "reductions"), ("seed", "seeds")):
         if one in settings:
             raise UserError(f"bench takes {several}, not {one}")
+    if settings.get("threshold") is not None:
+        raise UserError("bench takes no threshold, only run does")
     base, options = split_settings(settings)
     all_seeds = range(seeds) if isinstance(seeds, int) else seeds
     axes = [_several(axis) for axis in (data, n, ratio, space_seeds, searchers, reductions, all_seeds)]
@@ -349,7 +362,8 @@ def _result(run: LiveRun, store: Store, options: Options) -> Result:
     return Result(row, run.space, recommended, told, tuple(references), board, store.path, None)
 
 
-def _write_picture(result: Result, options: Options) -> Path | None:
+def write_picture(result: Result, options: Options) -> Path | None:
+    """Write the picture of what a run found; None where it found nothing. Raises UserError where it cannot."""
     from tdbench.pictures import write_run_picture
 
     if result.labels is None:
@@ -368,6 +382,18 @@ def _write_picture(result: Result, options: Options) -> Path | None:
         confirmed_se=row.confirmed_se,
     )
     return path
+
+
+def _threshold(result: Result, settings: RunSettings, options: Options) -> Estimate | None:
+    if options.threshold is None or result.row.status != "ok":
+        return None
+    if options.threshold != AUTO_THRESHOLD:
+        return Estimate(float(options.threshold), math.nan, math.nan, 0)
+    from tdbench.studies.lab import Lab
+    from tdbench.studies.threshold import task_threshold
+
+    with Lab(options, default_engine(settings, options)) as lab:
+        return task_threshold(lab, settings)
 
 
 @contextlib.contextmanager

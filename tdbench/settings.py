@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import operator
 import os
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tdbench.space import NOISE_MODES, TaskSpace, check_seed
 
 DEFAULT_OUT = "tdbench-results"
 RECOMMEND_RULES = ("searcher", "best")
+AUTO_THRESHOLD = "auto"
 MOST = {  # far above any use; beyond it memory, the log or the system's calls give up
     "budget": 10**9,
     "batch": 10**6,
@@ -147,6 +149,8 @@ class Options:
         threads: CPU threads of the engine; one per core by default.
         workers: most searchers alive at a time.
         progress: show a live progress bar.
+        threshold: T_task, above which what a run found counts as a task: a number from -1 to 1, or ``auto`` to
+            calibrate it on random labelings of the run's setting; None does not say. For `run`.
     """
 
     out: str | os.PathLike[str] = DEFAULT_OUT
@@ -161,6 +165,7 @@ class Options:
     threads: int | None = None
     workers: int = 64
     progress: bool = False
+    threshold: float | str | None = None
 
     def __post_init__(self) -> None:
         given = () if self.threads is None else ("threads",)
@@ -172,6 +177,18 @@ class Options:
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads must be at least 1, got {self.threads}")
         _check_most(self, "ask_timeout", "start_timeout", "memory_limit", "workers", *given)
+        self._check_threshold()
+
+    def _check_threshold(self) -> None:
+        if self.threshold is None or self.threshold == AUTO_THRESHOLD:
+            return
+        try:
+            value = math.nan if isinstance(self.threshold, bool) else float(self.threshold)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not -1 <= value <= 1:
+            raise UserError(f"threshold must be {AUTO_THRESHOLD} or a number from -1 to 1, got {self.threshold!r}")
+        object.__setattr__(self, "threshold", value)
 
     @property
     def folder(self) -> Path:

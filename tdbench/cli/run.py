@@ -81,6 +81,12 @@ def shared_options(command: F) -> F:
 @click.option("--ratio", type=int, help="Negatives per positive.", **_default("ratio"))
 @click.option("--space-seed", type=int, help="Draws the image set.", **_default("space_seed"))
 @click.option("--seed", type=int, help="Of the searcher and its replicates.", **_default("seed"))
+@click.option(
+    "--threshold",
+    metavar="auto|NUMBER",
+    help="Say whether what was found counts as a task: whether it confirms above this taskness. auto calibrates it on "
+    "random labelings, once for a setting: 2560 trainings at --confirm 32.",
+)
 @shared_options
 def run(**settings: Any) -> None:
     """Search one space with one searcher, and say what was found and how sure that is."""
@@ -224,6 +230,7 @@ def _print_result(result: Result) -> None:
         click.echo(f"confirmed   {row.confirmed:.3f} +- {row.confirmed_se:.3f}   over {row.confirm} fresh replicates")
         click.echo(f"optimism    {row.optimism:.3f}   told - confirmed")
         _print_references(result)
+        _print_task(result)
     click.echo(f"leaderboard {result.leaderboard}")
     if result.picture:
         click.echo(f"picture     {result.picture}")
@@ -241,6 +248,25 @@ def _print_references(result: Result) -> None:
         click.echo(f"reference   {known[0].mean:.3f} +- {known[0].se:.3f}   the best: {kind} '{known[0].task.name}'")
         better = [score for score in known if score.mean > result.row.confirmed]
         click.echo(f"            {len(better)} of {len(known)} reference tasks confirm higher than what was found")
+
+
+def _print_task(result: Result) -> None:
+    t_task, confirmed = result.threshold, result.row.confirmed
+    if t_task is None:
+        return
+    where = f"{'yes' if result.is_task else 'no'}: {confirmed:.3f} is {'' if result.is_task else 'not '}above T_task"
+    if t_task.n == 0:
+        click.echo(f"task?       {where} {t_task.value:.3f}, as given")
+        return
+    from tdbench.studies.threshold import FALSE_POSITIVE_RATE, LABELINGS, SETS
+
+    close = ", but within its interval" if t_task.low <= confirmed <= t_task.high else ""
+    interval = f" [{t_task.low:.3f}, {t_task.high:.3f}]" if t_task.has_interval else ""
+    click.echo(f"task?       {where} {t_task.value:.3f}{interval}{close}")
+    click.echo(
+        f"            {100 * FALSE_POSITIVE_RATE:g} % of {t_task.n} random labelings exceed it, {LABELINGS} of each of "
+        f"{SETS} image sets: {t_task.n * result.row.confirm} trainings, kept in {result.log.parent}"
+    )
 
 
 def _print_bench(results: Sequence[Result], out: Path) -> None:
