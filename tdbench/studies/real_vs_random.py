@@ -252,8 +252,8 @@ def _paragraph(settings: Settings, source: str, cases: Sequence[Case], skipped: 
     separated = [case for case in cases if case.auc.low > 0.5 or case.auc.value == 1]
     return (
         f"N = {settings.n} images of {source}, {settings.sets} image sets, each labeling the mean over "
-        f"{settings.replicates} replicates; T_task is what {100 * settings.false_positive_rate:.3g} % of the random labelings "
-        f"exceed ({intervals}). {' '.join(parts)} Expected: class tasks lie clearly above random labelings, the less "
-        f"so the fewer positives there are. The AUC lies above 0.5 with its interval at {len(separated)} of "
-        f"{len(cases)} ratios."
+        f"{settings.replicates} replicates; T_task is what {100 * settings.false_positive_rate:.3g} % of the random "
+        f"labelings exceed ({intervals}). {' '.join(parts)} Expected: class tasks lie clearly above random labelings, "
+        "the less so the fewer positives there are. The AUC lies above 0.5 with its interval at "
+        f"{len(separated)} of {len(cases)} ratios."
     )
