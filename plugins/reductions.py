@@ -1,4 +1,4 @@
-"""`pca:D`, `features:D`, `ntk:D`, `clusters:D`: D numbers that say what the images look like (definitions, section 9).
+"""`pca:D`, `features:D`, `ntk:D`, `clusters:D`: D numbers that say what the images look like (definitions, section 8).
 
 Settings, chosen knowingly:
 

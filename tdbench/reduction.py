@@ -1,6 +1,6 @@
 """What a reduction is, and all it may know: the seam between a searcher's short vectors and scores of the images.
 
-It stands in the arena between the searcher's answer and `TaskSpace.decode` (definitions, section 9).
+It stands in the arena between the searcher's answer and `TaskSpace.decode` (definitions, section 8).
 """
 
 from __future__ import annotations
