@@ -1,4 +1,4 @@
-"""The package that docs/writing-a-searcher.md builds: its page shows the real files, and it installs and works."""
+"""The examples of the pages on writing a searcher and a reduction: the pages show the real files, and they work."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import CHEAP
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLE = DOCS / "example-searcher"
+REDUCTION = DOCS / "example-reduction" / "my_reduction.py"
 FILES = ["my_searcher.py", "pyproject.toml", "tests/test_contract.py"]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_page_shows_the_file_as_it_is(name: str) -> None:
-    page = (DOCS / "writing-a-searcher.md").read_text()
-    block = re.search(rf"`{re.escape(name)}`:\n\n```\w+\n(.*?)```", page, re.DOTALL)
+@pytest.mark.parametrize(
+    ("page", "folder", "name"),
+    [
+        *(("writing-a-searcher.md", EXAMPLE, name) for name in FILES),
+        ("writing-a-reduction.md", REDUCTION.parent, REDUCTION.name),
+    ],
+)
+def test_page_shows_the_file_as_it_is(page: str, folder: Path, name: str) -> None:
+    block = re.search(rf"`{re.escape(name)}`:\n\n```\w+\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert block is not None, f"the page has no block headed `{name}`:"
-    assert block[1] == (EXAMPLE / name).read_text()
+    assert block[1] == (folder / name).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +76,21 @@ def test_the_file_alone_works_as_an_extra_plugin() -> None:
 
     failed = [result for result in check_searcher("mine", [str(EXAMPLE / "my_searcher.py")]) if not result.passed]
     assert failed == []
+
+
+def test_the_reductions_test_on_the_page_passes(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "writing-a-reduction.md").read_text(), re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(blocks[1], namespace)
+    contract = type("InAFile", (namespace["TestWaves"],), {"plugins": (str(REDUCTION),)})()
+    tests = [name for name in dir(contract) if name.startswith("test_")]
+    assert len(tests) == 9
+    for name in tests:
+        getattr(contract, name)()
+
+
+def test_a_searcher_runs_with_the_example_reduction(tmp_path: Path) -> None:
+    from tdbench import run
+
+    result = run("random", reduction="waves:3", plugins=[str(REDUCTION)], out=tmp_path, **CHEAP)
+    assert (result.row.searcher, result.row.sees_images, result.row.status) == ("random+waves:3", True, "ok")
