@@ -32,7 +32,7 @@ class Row:
             joined by ``|``.
         searcher, searcher_version, sees_images: who searched, and whether it looked at the images.
         seed, budget, batch, replicates, noise, confirm, recommend: the run's settings.
-        told: best mean taskness that the searcher was told.
+        told: best mean taskness that the searcher was told; the evaluations of a race were told to none.
         recommended_told: told value of the recommended labeling, where it was told one.
         confirmed, confirmed_se: mean taskness of the recommendation over `confirm` fresh replicates, and its
             standard error.

@@ -19,7 +19,7 @@ class Problem:
         n_images: N, images in the space.
         n_positives: P, how many of them a labeling marks positive.
         batch_size: most vectors asked for at a time.
-        budget: evaluations in the whole run.
+        budget: evaluations it will be asked for in the whole run (a race at its end is not among them).
         seed: of all randomness in the searcher, 0 to 2**32 - 1.
         images: (N, 3, 32, 32) float32 standardized pixels, read-only. A searcher that looks at them
             registers with ``sees_images=True``, and the leaderboard shows it; others get None.
