@@ -136,7 +136,7 @@ def bench(context: click.Context, /, config: Path | None, **settings: Any) -> No
 def status(out: Path) -> None:
     """What the runs in a results folder have done, are doing, and have left."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from tdbench.store import Store
@@ -146,7 +146,8 @@ def status(out: Path) -> None:
         if not records:
             click.echo(f"no run has been begun in {out}")
             return
-        table = Table("space", "searcher", "seed", "status", "evaluations", "left", "error")
+        whole = Column("searcher", overflow="fold")  # two that differ in their ends must not look the same
+        table = Table("space", whole, "seed", "status", "evaluations", "left", "error")
         left_in_all = 0
         for record in records:
             settings = record.settings
@@ -271,10 +272,10 @@ def _print_task(result: Result) -> None:
 
 def _print_bench(results: Sequence[Result], out: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("space", "searcher", "runs", "told", "confirmed", "failed")
+    table = Table("space", Column("searcher", overflow="fold"), "runs", "told", "confirmed", "failed")
     cases: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         cases.setdefault((result.space.name, result.row.searcher), []).append(result)
