@@ -36,6 +36,7 @@ class Stream(IntEnum):
     LABELINGS = 10  # random label vectors
     STUDY = 11  # replicate seeds of the studies
     TANGENT = 12  # initializations of the networks of a tangent kernel
+    EXCHANGES = 13  # which images the study of ablation exchanges
 
 
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tdbench.charts import GRID, ZERO
-from tdbench.errors import UserError
+from tdbench.errors import UserError, nearest
 from tdbench.image_set import ImageSet, Request, standardize
 from tdbench.pictures import INK
 from tdbench.protocol import Protocol
 from tdbench.rng import Stream, permutation, replicate_seeds
 from tdbench.sources import Source
 from tdbench.space import check_seed
-from tdbench.stats import Estimate, mean_interval
+from tdbench.stats import Estimate, interval, mean_interval
 
 
 def setting(default: Any, text: str) -> Any:
@@ -77,18 +78,41 @@ def over_sets(values: Iterable[NDArray[np.floating]]) -> Estimate:
     return mean_interval([float(np.mean(v)) for v in values])
 
 
+def over_resampled_sets(sets: int, statistic: Callable[[NDArray[np.int64]], float]) -> Estimate:
+    """A statistic of all image sets together, with its bootstrap interval over sets (NaN for fewer than 4 sets).
+
+    Args:
+        statistic: its value for (sets,) indices of image sets, where a set may occur several times, in rising order.
+    """
+
+    @functools.cache  # few sets can be drawn in few ways
+    def known(drawn: tuple[int, ...]) -> float:
+        return statistic(np.array(drawn))
+
+    def of_each(samples: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return np.apply_along_axis(lambda drawn: known(tuple(sorted(drawn.astype(int)))), axis, samples)
+
+    return interval(np.arange(sets), of_each)
+
+
+def class_size(source: Source, name: str) -> int:
+    """Images of a class. Raises UserError for an unknown class."""
+    if name not in source.label_names:
+        raise UserError(f"{source.name} has no class {name!r}{nearest(name, source.label_names)}")
+    return int(np.count_nonzero(source.labels == source.label_names.index(name)))
+
+
 def class_images(source: Source, name: str, count: int, seed: int) -> NDArray[np.int64]:
     """(count,) indices of random images of a class, the same first ones for any count.
 
     Raises:
         UserError: the class is unknown or has fewer images.
     """
-    if name not in source.label_names:
-        raise UserError(f"{source.name} has no class {name!r}; it has {', '.join(source.label_names[:20])}")
+    held = class_size(source, name)
+    if held < count:
+        raise UserError(f"class {name!r} of {source.name} has {held} images, {count} are needed")
     label = source.label_names.index(name)
     members = np.flatnonzero(source.labels == label)
-    if len(members) < count:
-        raise UserError(f"class {name!r} of {source.name} has {len(members)} images, {count} are needed")
     order = permutation(len(members), Stream.IMAGES, (np.int64(seed), np.int64(label)))
     chosen: NDArray[np.int64] = members[order[:count]]
     return chosen
@@ -158,6 +182,12 @@ def draw_estimates(
     """A line of values with their intervals as bars."""
     axes.plot(x, [p.value for p in points], color=colour, linewidth=1.8, marker="o", markersize=4, label=label, **style)
     axes.vlines(x, [p.low for p in points], [p.high for p in points], color=colour, linewidth=1.4, alpha=0.65)
+
+
+def legend_below(axes: Axes) -> None:
+    """A legend in one row under the axes, where it covers nothing."""
+    entries = len(axes.get_legend_handles_labels()[1])
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=entries, fontsize=8, frameon=False)
 
 
 def shown(estimate: Estimate, digits: int = 2) -> str:
