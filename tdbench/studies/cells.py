@@ -99,7 +99,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Explained:
-    """How well least squares explain the cells' taskness by log P, by log R and by both (definitions, section 7).
+    """How well least squares explain the cells' taskness by log2 P, by log2 R and by both.
 
     Attributes:
         by_positives, by_ratio, by_both: R^2, the share of the variance over cells that is explained.
