@@ -151,9 +151,10 @@ def scores_text(told: float, confirmed: float, confirmed_se: float) -> str:
 
 
 def one_line(text: str, most: int = _MOST_TITLE) -> str:
-    """Text without line breaks and control characters, cut with an ellipsis where it is too long."""
+    """Text without line breaks and control characters; an ellipsis in its last third where it is too long."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    end = most // 3  # names such as cmaes+features:20 differ there
+    return line if len(line) <= most else f"{line[: most - 1 - end]}…{line[-end:]}"
 
 
 def _heading(figure: Figure, height: float, title: str, told: float, confirmed: float, se: float) -> None:

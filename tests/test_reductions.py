@@ -19,6 +19,7 @@ import tdbench as package
 from tdbench import Problem, TaskSpace, UserError
 from tdbench.campaign import Result
 from tdbench.leaderboard import read_rows
+from tdbench.pictures import one_line
 from tdbench.plugins import load_plugins
 from tdbench.reduction import ReductionProblem
 from tdbench.reduction_contract import CHECKS
@@ -110,6 +111,11 @@ def test_what_follows_from_a_leaderboard_keeps_reductions_apart(
     assert called(capsys, "report", "--out", out)[0] == 0
     assert all(f">{name}<" in (out / "report.html").read_text() for name in names)
     assert "random+pca:3" in called(capsys, "status", "--out", out)[1]
+
+
+def test_a_name_too_long_for_a_figure_keeps_its_reduction_apart_from_others() -> None:
+    shown = [one_line(f"twopointsde+features:{dim}", 18) for dim in (10, 20)]
+    assert shown == ["twopointsde…res:10", "twopointsde…res:20"]
 
 
 # the key of a run
