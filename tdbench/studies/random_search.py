@@ -77,7 +77,7 @@ def _largest_n(source: Source, ratio: int) -> int:
     """The original N, or the largest below it for which the source has ratio + 1 classes of enough images."""
     counts = np.sort(np.bincount(source.labels))[::-1]
     if ratio < 1 or len(counts) <= ratio:
-        return ORIGINAL_N  # the space says what is wrong
+        return 2 * (ratio + 1)  # the space says what is wrong
     return (ratio + 1) * min(max(2, ORIGINAL_N // (ratio + 1)), int(counts[ratio]))
 
 
