@@ -10,8 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -23,19 +22,14 @@ from tdbench.confirm import tag_of
 from tdbench.engine import Engine
 from tdbench.image_set import Request, evaluate
 from tdbench.leaderboard import CHECKPOINTS, Row, row_to_json
-from tdbench.plugins import Registration
+from tdbench.live_run import Labels, LiveRun, leaderboard_row
 from tdbench.progress import Progress
-from tdbench.race import Race
-from tdbench.race import field as race_field
-from tdbench.reduction import InvalidScores, SpaceReduction
-from tdbench.score import standard_error
-from tdbench.searcher import Problem
-from tdbench.settings import Options, RunSettings
+from tdbench.race import Race, entrants
+from tdbench.reduction import InvalidScores
+from tdbench.settings import Options
 from tdbench.space import TaskSpace
-from tdbench.store import Asked, RunRecord, Store, digest
+from tdbench.store import Asked, Store, digest
 from tdbench.worker import Start, Turn, Worker, WorkerFailure
-
-Labels = NDArray[np.uint8]
 
 PATIENCE = 0.05  # seconds to wait for more asks before training a batch that does not fill the engine
 
@@ -51,65 +45,6 @@ class Job:
     @property
     def trainings(self) -> int:
         return self.request.seeds.size
-
-
-@dataclass(eq=False)
-class LiveRun:
-    """A run under way: its history, and the searcher's worker while it lives."""
-
-    settings: RunSettings
-    space: TaskSpace
-    engine: Engine
-    record: RunRecord
-    registration: Registration
-    reduction: SpaceReduction
-    recorded: deque[Asked]  # asks still to be replayed
-    labels: list[Labels] = field(default_factory=list)  # (n, N) of every ask so far
-    told: list[NDArray[np.float64]] = field(default_factory=list)  # (n,) taskness of each
-    recommended: dict[float, Labels] = field(default_factory=dict)  # checkpoint -> (N,)
-    race: Race | None = None  # once the search is over, where one follows
-    search_asks: int | None = None  # how many asks were the search's, once a race follows
-    worker: Worker | None = None
-    started: float = field(default_factory=time.monotonic)
-    last_scores: NDArray[np.float64] | None = None
-    status: str = "running"
-    error: str = ""
-
-    @property
-    def evaluated(self) -> int:
-        return sum(len(values) for values in self.told)
-
-    @property
-    def seconds(self) -> float:
-        return self.record.seconds + time.monotonic() - self.started
-
-    @property
-    def best_told(self) -> float:
-        return max((float(values.max()) for values in self.told[: self.search_asks]), default=math.nan)
-
-    def problem(self) -> Problem:
-        return Problem(
-            dim=self.reduction.dim,
-            n_images=self.space.n,
-            n_positives=self.space.n_positives,
-            batch_size=self.settings.batch,
-            budget=self.settings.search_budget,
-            seed=self.settings.seed,
-            images=self.space.images if self.registration.sees_images else None,
-        )
-
-    def decode(self, vectors: NDArray[np.float64]) -> Labels:
-        """(n, N) label vectors of the searcher's (n, dim) vectors. Raises InvalidScores where the reduction fails."""
-        return self.space.decode(self.reduction.scores(vectors))
-
-    def due_checkpoints(self) -> list[float]:
-        """Shares of the budget that are reached and have no recommendation yet."""
-        reached = self.evaluated
-        return [
-            share
-            for share in CHECKPOINTS
-            if share not in self.recommended and reached >= math.ceil(share * self.settings.budget)
-        ]
 
 
 class InvalidAnswer(Exception):
@@ -243,7 +178,7 @@ class Arena:
     def _evaluate(self, run: LiveRun, scores: NDArray[np.float64], labels: Labels) -> None:
         """Queue the training of the (n, N) label vectors that the (n, dim) scores were decoded to."""
         first, n = run.evaluated, len(labels)
-        fresh = self._unknown(run, labels)
+        fresh = run.is_unknown(labels)
         seeds = run.space.told_seeds(
             first + np.flatnonzero(fresh), run.settings.replicates, run.settings.noise, run.settings.seed
         )
@@ -252,23 +187,11 @@ class Arena:
             taskness = np.empty(n)
             taskness[fresh] = values.mean(axis=1)
             if not fresh.all():
-                known = _first_told(run, labels[fresh], taskness[fresh])
+                known = run.known(labels[fresh], taskness[fresh])
                 taskness[~fresh] = [known[row.tobytes()] for row in labels[~fresh]]
             self.uncommitted.append((run, Asked(first, digest(scores), labels, taskness)))
 
         self.jobs.append(Job(Request(run.space, labels[fresh], seeds), run.engine, done))
-
-    @staticmethod
-    def _unknown(run: LiveRun, labels: Labels) -> NDArray[np.bool_]:
-        """(n,) which label vectors must be trained: all, but in frozen mode only those not told before."""
-        if run.settings.noise == "fresh":
-            return np.ones(len(labels), dtype=np.bool_)
-        seen = {row.tobytes() for ask in run.labels for row in ask}
-        fresh = []
-        for row in labels:
-            fresh.append(row.tobytes() not in seen)
-            seen.add(row.tobytes())
-        return np.array(fresh, dtype=np.bool_)
 
     def _account(self, run: LiveRun, ask: Asked) -> None:
         run.labels.append(ask.labels)
@@ -298,7 +221,7 @@ class Arena:
         """The search is over: its leader stands at the checkpoints that lie in the race, and the race begins."""
         racing = run.settings.budget - run.evaluated
         own = self._own_recommendation(run, recommended)
-        candidates = race_field(np.concatenate(run.labels), np.concatenate(run.told), own, racing)
+        candidates = entrants(np.concatenate(run.labels), np.concatenate(run.told), own, racing)
         run.recommended.update({s: candidates[0] for s in CHECKPOINTS if s < 1 and s not in run.recommended})
         run.search_asks = len(run.told)
         run.race = Race(candidates, racing)
@@ -316,11 +239,8 @@ class Arena:
         self._confirm(run)
 
     def _confirm(self, run: LiveRun) -> None:
-        tag = tag_of(run.engine)
         wanted = list({labels.tobytes(): labels for labels in run.recommended.values()}.values())
-        self.confirm(
-            run.space, run.engine, np.stack(wanted), run.settings.confirm, lambda: self._end(run, self._row(run, tag))
-        )
+        self.confirm(run.space, run.engine, np.stack(wanted), run.settings.confirm, lambda: self._end(run))
 
     def confirm(
         self, space: TaskSpace, engine: Engine, labels: Labels, replicates: int, then: Callable[[], None]
@@ -372,7 +292,7 @@ class Arena:
         run.status, run.error = failure.status, str(failure)
         self._dismiss(run)
         self.progress.skip(run.settings.budget - run.evaluated)
-        self._end(run, self._row(run, tag_of(run.engine)))
+        self._end(run)
 
     def _dismiss(self, run: LiveRun) -> None:
         if run.worker is not None:
@@ -380,67 +300,10 @@ class Arena:
             run.worker = None
         self.alive = [other for other in self.alive if other is not run]
 
-    def _end(self, run: LiveRun, row: Row) -> None:
+    def _end(self, run: LiveRun) -> None:
+        row = leaderboard_row(run, self.store)
         self.store.finish(run.record.id, row.status, row.error, row.seconds, row_to_json(row), run.recommended)
         self.on_end(run, row)
-
-    def _row(self, run: LiveRun, tag: str) -> Row:
-        settings, space = run.settings, run.space
-        status = "ok" if run.status == "running" else run.status
-        confirmed = {
-            share: self.store.confirmed(space.identity, tag, labels, settings.confirm)
-            for share, labels in run.recommended.items()
-        }
-        mean = {share: math.nan if values is None else float(values.mean()) for share, values in confirmed.items()}
-        final = confirmed.get(1.0)
-        labels = np.concatenate(run.labels) if run.labels else np.zeros((0, space.n), dtype=np.uint8)
-        told = np.concatenate(run.told[: run.search_asks]) if run.told else np.zeros(0)
-        distinct = len(np.unique(labels, axis=0))
-        recommended = run.recommended.get(1.0, np.full(space.n, -1))
-        own = (labels[: len(told)] == recommended).all(axis=1)
-        trained = distinct if settings.noise == "frozen" else len(labels)
-        return Row(
-            space=space.identity,
-            data=space.source,
-            classes="|".join(space.classes),
-            n=space.n,
-            ratio=space.ratio,
-            space_seed=space.seed,
-            split=space.protocol.split,
-            steps=space.protocol.steps,
-            lr=space.protocol.lr,
-            searcher=settings.full_name,
-            searcher_version=run.record.searcher_version,
-            sees_images=run.registration.sees_images or run.reduction.sees_images,
-            seed=settings.seed,
-            budget=settings.budget,
-            batch=settings.batch,
-            replicates=settings.replicates,
-            noise=settings.noise,
-            confirm=settings.confirm,
-            recommend=settings.recommend,
-            told=run.best_told,
-            recommended_told=float(told[own].mean()) if own.any() else math.nan,
-            confirmed=mean.get(1.0, math.nan),
-            confirmed_se=math.nan if final is None else standard_error(final),
-            optimism=run.best_told - mean.get(1.0, math.nan),
-            confirmed_10=mean.get(0.1, math.nan),
-            confirmed_20=mean.get(0.2, math.nan),
-            confirmed_50=mean.get(0.5, math.nan),
-            distinct=distinct,
-            evaluations=run.evaluated,
-            trainings=trained * settings.replicates,
-            seconds=round(run.seconds, 3),
-            status=status,
-            error=run.error,
-            engine=run.engine.name,
-            engine_detail=run.engine.detail,
-            device=run.engine.device,
-            hardware=environment.hardware(run.engine.device),
-            versions=environment.versions(),
-            timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
-            run=run.record.id,
-        )
 
 
 def _checked_scores(asked: Any, shape: tuple[int, int], what: str) -> NDArray[np.float64]:
@@ -455,11 +318,3 @@ def _checked_scores(asked: Any, shape: tuple[int, int], what: str) -> NDArray[np
     if scores.size and (scores.min() < 0 or scores.max() > 1):
         raise InvalidAnswer(f"{what} must return values in [0, 1], got {scores.min():g} to {scores.max():g}")
     return scores
-
-
-def _first_told(run: LiveRun, labels: Labels, taskness: NDArray[np.float64]) -> dict[bytes, float]:
-    """Label vector -> taskness, of everything told so far and of these."""
-    known = {row.tobytes(): float(v) for row, v in zip(labels, taskness, strict=True)}
-    for asked, told in zip(run.labels, run.told, strict=True):
-        known.update({row.tobytes(): float(v) for row, v in zip(asked, told, strict=True)})
-    return known

@@ -18,11 +18,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from tdbench.arena import Arena, LiveRun
+from tdbench.arena import Arena
 from tdbench.confirm import ReferenceScore, reference_scores, space_references, tag_of
 from tdbench.engine import Engine, make_engine
 from tdbench.errors import UserError, nearest
 from tdbench.leaderboard import Row, append_row, leaderboard_path, row_from_json
+from tdbench.live_run import LiveRun
 from tdbench.plugins import Plugins, Registration, load_plugins
 from tdbench.progress import Progress
 from tdbench.reduction import IDENTITY, JOINT, ReductionProblem, SpaceReduction

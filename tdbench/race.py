@@ -90,7 +90,7 @@ def field_size(budget: int) -> int:
     return size
 
 
-def field(labels: Labels, told: NDArray[np.float64], own: Labels | None, budget: int) -> Labels:
+def entrants(labels: Labels, told: NDArray[np.float64], own: Labels | None, budget: int) -> Labels:
     """(K, N) distinct candidates for a race of `budget` evaluations, the leader first.
 
     Args:
@@ -102,8 +102,8 @@ def field(labels: Labels, told: NDArray[np.float64], own: Labels | None, budget:
     order = np.argsort(-told, kind="stable")
     ranked = labels[order] if own is None else np.concatenate([own[None], labels[order]])
     _, first = np.unique(ranked, axis=0, return_index=True)
-    entrants: Labels = ranked[np.sort(first)[: field_size(budget)]]
-    return entrants
+    chosen: Labels = ranked[np.sort(first)[: field_size(budget)]]
+    return chosen
 
 
 class Race:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tdbench import UserError
-from tdbench.race import LEAST, Race, check_race, field, field_size, race_budget, race_share
+from tdbench.race import LEAST, Race, check_race, entrants, field_size, race_budget, race_share
 
 
 def candidates(count: int) -> NDArray[np.uint8]:
@@ -95,9 +95,9 @@ def test_under_noise_the_winner_is_better_than_the_luckiest() -> None:
         values = rng.uniform(0, 0.6, 1000)
         told = values + 0.25 * rng.standard_normal(1000)
         labels = rng.permuted(np.tile(np.repeat([1, 0], [10, 40]).astype(np.uint8), (1000, 1)), axis=1)
-        entrants = field(labels, told, None, 250)
+        chosen = entrants(labels, told, None, 250)
         worth = {row.tobytes(): value for row, value in zip(labels, values, strict=True)}
-        race = Race(entrants, 250)
+        race = Race(chosen, 250)
         while len(asked := race.ask(32)):
             race.tell(np.array([worth[row.tobytes()] for row in asked]) + 0.25 * rng.standard_normal(len(asked)))
         by_race.append(worth[race.winner.tobytes()])
@@ -108,9 +108,9 @@ def test_under_noise_the_winner_is_better_than_the_luckiest() -> None:
 def test_the_field_is_the_own_recommendation_and_the_best_told_each_once() -> None:
     labels = candidates(6)[[0, 1, 2, 1, 3, 4]]
     told = np.array([0.1, 0.5, 0.5, 0.9, 0.2, 0.3])
-    assert field(labels, told, None, 1000).argmax(axis=1).tolist() == [1, 2, 4, 3, 0]
-    assert field(labels, told, candidates(6)[5], 1000).argmax(axis=1).tolist() == [5, 1, 2, 4, 3, 0]
-    assert field(labels, told, candidates(6)[2], 20).argmax(axis=1).tolist() == [2, 1, 4, 3]
+    assert entrants(labels, told, None, 1000).argmax(axis=1).tolist() == [1, 2, 4, 3, 0]
+    assert entrants(labels, told, candidates(6)[5], 1000).argmax(axis=1).tolist() == [5, 1, 2, 4, 3, 0]
+    assert entrants(labels, told, candidates(6)[2], 20).argmax(axis=1).tolist() == [2, 1, 4, 3]
 
 
 @given(budget=st.integers(LEAST, 10**6))

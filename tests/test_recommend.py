@@ -18,7 +18,7 @@ import tdbench as package
 from tdbench.campaign import Result
 from tdbench.export import export
 from tdbench.leaderboard import read_rows
-from tdbench.race import field, field_size
+from tdbench.race import entrants, field_size
 from tdbench.store import Store
 
 BUDGET, SEARCHED = 80, 48  # race:0.4 leaves 48 evaluations to the search
@@ -77,14 +77,14 @@ def test_the_last_part_of_the_budget_evaluates_leading_candidates_and_the_best_o
     result = finished
     labels, taskness = log(result)
     assert len(labels) == result.row.evaluations == result.row.trainings == BUDGET
-    entrants = field(labels[:SEARCHED], taskness[:SEARCHED], None, BUDGET - SEARCHED)
-    assert len(entrants) == field_size(BUDGET - SEARCHED) == 4
-    went_to = (labels[SEARCHED:, None] == entrants[None]).all(axis=2)
+    chosen = entrants(labels[:SEARCHED], taskness[:SEARCHED], None, BUDGET - SEARCHED)
+    assert len(chosen) == field_size(BUDGET - SEARCHED) == 4
+    went_to = (labels[SEARCHED:, None] == chosen[None]).all(axis=2)
     assert (went_to.sum(axis=1) == 1).all()
     means = [taskness[SEARCHED:][went_to[:, i]].mean() for i in range(4)]
     finalists = went_to[-2:].any(axis=0)
     winner = max(np.flatnonzero(finalists), key=lambda i: means[i])
-    assert np.array_equal(result.labels, entrants[winner])
+    assert np.array_equal(result.labels, chosen[winner])
 
 
 def test_told_is_of_the_search_alone(finished: Result) -> None:
