@@ -299,7 +299,7 @@ def _tolerance_words(results: Results, c: Conclusion) -> str:
     found = f"The tolerance, the largest ablation whose mean taskness exceeds it, is {_percent(c.tolerance)}"
     if not c.tolerance.has_interval:
         return f"{found}."
-    end = ", the end of the range," if c.tolerance.high == last else ""
+    end = ", up to the end of the range" if c.tolerance.high == last else ""
     anew = "the curve and T_task" if c.threshold.has_interval else "the curve"
     return f"{found}{end} (a falling curve through the means; each resample of the sets makes {anew} anew)."
 
@@ -309,7 +309,7 @@ def _verdict(tolerance: Estimate) -> str:
         return "; without an interval this can be neither confirmed nor denied"
     if tolerance.low <= EXPECTED <= tolerance.high:
         return ", which lies within the interval"
-    return f", which is {'less' if tolerance.low > EXPECTED else 'more'} than the interval allows"
+    return f", which lies {'below' if tolerance.low > EXPECTED else 'above'} the interval"
 
 
 def _percent(share: Estimate) -> str:
