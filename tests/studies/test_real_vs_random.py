@@ -39,7 +39,7 @@ def table(lab: Lab) -> pd.DataFrame:
     return study(Settings(**TINY), lab).table
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(TABLES, st.sampled_from([0.05, 0.1, 0.25]))
 def test_at_most_the_stated_share_of_random_labelings_exceeds_t_task_and_a_lower_one_would_let_more_pass(
     values: np.ndarray, rate: float
@@ -75,7 +75,7 @@ def test_sets_that_differ_widen_the_interval_though_the_values_are_the_same() ->
     assert clustered.high - clustered.low > 2 * (mixed.high - mixed.low)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(TABLES, st.integers(0, 99))
 def test_the_separation_is_the_area_under_the_roc_curve(random: np.ndarray, seed: int) -> None:
     real = np.random.default_rng(seed).normal(0.3, 0.3, size=(len(random), 3)).round(1)
