@@ -1,0 +1,112 @@
+"""Quadratic forms of labelings: the leave-one-out error of kernel regression, and descent to minima by swaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.bool_]
+SWAPS_AT_ONCE = 2_000_000  # numbers in an array of swaps: 16 MB
+
+
+def leave_one_out_form(kernel: Array, ridge: float) -> Array:
+    """(N, N) M with y'My the summed squared leave-one-out error of kernel ridge regression on labels y.
+
+    With A = (K + ridge I)^-1 the residual of image i, predicted from all others, is (A y)_i / A_ii, so
+    M = A diag(A)^-2 A (Bachmann, Hofmann & Lucchi, ICLR 2022: the leave-one-out error in closed form).
+    """
+    inverse = np.linalg.inv(kernel + ridge * np.eye(len(kernel)))
+    scaled = inverse / inverse.diagonal()[:, None]
+    form: Array = scaled.T @ scaled
+    return form
+
+
+def centred(labels: Labels) -> Array:
+    """(B, N) z = y - P/N."""
+    result: Array = labels - labels.mean(axis=1, keepdims=True)
+    return result
+
+
+def values(form: Array, labels: Labels) -> Array:
+    """(B,) z'Mz of (B, N) labelings, with z = y - P/N."""
+    z = centred(labels)
+    result: Array = ((z @ form) * z).sum(axis=1)
+    return result
+
+
+def random_labels(rng: np.random.Generator, count: int, n_images: int, n_positives: int) -> Labels:
+    """(count, N) uniform labelings with P positives each."""
+    order = rng.permuted(np.tile(np.arange(n_images), (count, 1)), axis=1)
+    return order < n_positives
+
+
+def neighbours(labels: Labels, exchanges: int, rng: np.random.Generator) -> Labels:
+    """(B, N) labelings, each with so many (or all there are) of its positives exchanged with negatives."""
+    result = labels.copy()
+    for row, old in zip(result, labels, strict=True):
+        positives, negatives = np.flatnonzero(old), np.flatnonzero(~old)
+        exchanged = min(exchanges, len(positives), len(negatives))
+        row[rng.choice(positives, exchanged, replace=False)] = False
+        row[rng.choice(negatives, exchanged, replace=False)] = True
+    return result
+
+
+def minima(forms: Sequence[Array], starts: Labels, most: int) -> Labels:
+    """(at most `most`, N) distinct minima that descent reaches from the (B, N) starts.
+
+    The lowest of each form come first, then the second lowest of each, and so on.
+    """
+    ranked = []
+    for form in forms:
+        found = np.unique(descend(form, starts), axis=0)
+        ranked.append(found[np.argsort(values(form, found), kind="stable")])
+    distinct: dict[bytes, Labels] = {}
+    for rank in range(max(map(len, ranked))):
+        for found in ranked:
+            if rank < len(found):
+                distinct.setdefault(found[rank].tobytes(), found[rank])
+    return np.array(list(distinct.values())[:most])
+
+
+def descend(form: Array, labels: Labels) -> Labels:
+    """(B, N) labelings at which no exchange of a positive with a negative lowers z'Mz, each reached from a given one.
+
+    Every step makes the best exchange of each labeling.
+    """
+    positives = int(labels[0].sum())
+    block = max(1, SWAPS_AT_ONCE // max(1, positives * (labels.shape[1] - positives)))
+    return np.concatenate([_descend_block(form, labels[i : i + block]) for i in range(0, len(labels), block)])
+
+
+def _descend_block(form: Array, labels: Labels) -> Labels:
+    labels = labels.copy()
+    if labels.all() or not labels.any():
+        return labels
+    slopes = 2 * centred(labels) @ form
+    tolerance = 1e-9 * (1e-9 + np.abs(form).max())  # a swap and its way back must not both look like gains
+    moving = np.arange(len(labels))
+    while len(moving):
+        leaving, coming, change = _best_swaps(form, labels[moving], slopes[moving])
+        better = change < -tolerance
+        moving, leaving, coming = moving[better], leaving[better], coming[better]
+        labels[moving, leaving], labels[moving, coming] = False, True
+        slopes[moving] += 2 * (form[coming] - form[leaving])
+    return labels
+
+
+def _best_swaps(form: Array, labels: Labels, slopes: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+    """For each labeling the positive and the negative to exchange, and by how much z'Mz changes."""
+    count = len(labels)
+    positives = np.nonzero(labels)[1].reshape(count, -1)
+    negatives = np.nonzero(~labels)[1].reshape(count, -1)
+    own = form.diagonal()
+    change = -2 * form[positives[:, :, None], negatives[:, None, :]]
+    change += (own[positives] - np.take_along_axis(slopes, positives, axis=1))[:, :, None]
+    change += (own[negatives] + np.take_along_axis(slopes, negatives, axis=1))[:, None, :]
+    best = change.reshape(count, -1).argmin(axis=1)
+    row, column = np.divmod(best, negatives.shape[1])
+    each = np.arange(count)
+    return positives[each, row], negatives[each, column], change[each, row, column]

@@ -1,0 +1,31 @@
+"""What searchers that start from the tangent kernel share: the kernel of their problem's images."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench import Problem, UserError
+
+INITIALIZATIONS = 8
+
+
+def kernel_of(name: str, problem: Problem) -> NDArray[np.float64]:
+    """(N, N) tangent kernel of the images, `INITIALIZATIONS` networks, the same whatever the problem's seed.
+
+    Raises:
+        UserError: the searcher of that name was not given the images.
+    """
+    if problem.images is None:
+        raise UserError(f"{name} looks at the images: register it with sees_images=True, so that problem.images is set")
+    images = np.ascontiguousarray(problem.images, dtype=np.float32)
+    return _kernel(images.tobytes(), images.shape).copy()
+
+
+@functools.lru_cache(maxsize=4)
+def _kernel(images: bytes, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    from tdbench.tangent import tangent_kernel  # brings torch, which is slow to import
+
+    return tangent_kernel(np.frombuffer(images, dtype=np.float32).reshape(shape), INITIALIZATIONS, threads=1)

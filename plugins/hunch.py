@@ -1,0 +1,190 @@
+"""`hunch`: begins with what the untrained network finds alike, and corrects that by what it is told.
+
+The hunch: labelings of low leave-one-out error under the tangent kernel (see `ntk_loo`) tend to generalize, at every
+ridge. Each of these errors is a quadratic form z'Mz of the centred labels z = y - P/N, so the whole searcher thinks in
+quadratic forms. The mean loss of a labeling is modelled as
+
+    constant + sum of weight_r z'M_r z over several ridges r + z'Qz,   Q = U W U'
+
+with U the leading eigenvectors of the centred kernel. Constant, weights and W are Gaussian a priori and learned from
+all evaluations by Bayesian linear regression. Three parts of the budget:
+
+1. **Opening** (`OPENING`): the minima of the M_r, lowest first.
+2. **Learning**: each proposal minimizes a form drawn from the posterior (Thompson 1933; Russo et al., *A tutorial on
+   Thompson sampling*, 2018), by descent over exchanges of a positive with a negative from the leading labelings.
+   Where the draws agree on a labeling it is asked again, and so told from a lucky one.
+3. **Final** (`FINAL`): sequential halving among the leading labelings.
+
+Leading, and recommended, are those of the lowest posterior mean plus `CAUTION` deviations, where a labeling's own
+evaluations are combined with what the model expects of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench import Problem, hookimpl
+from tdbench.hookspecs import RegisterSearcher
+
+from ._evidence import Evidence, final_field, least_seen
+from ._quadratic import Array, Labels, centred, descend, leave_one_out_form, minima, neighbours, random_labels, values
+from ._subsets import refuse_reduction
+from ._tangent import kernel_of
+
+RIDGES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
+STARTS = 200
+OPENING = 0.2  # share of the budget
+MOST_OPENING = 160  # evaluations
+FINAL = 0.25  # share of the budget
+DIRECTIONS = 30
+# Prior variances of the loss over the labelings of the opening and their neighbours, by part of the model.
+PRIOR_CONSTANT = 1.0
+PRIOR_RIDGES = 0.03
+PRIOR_FREE = 0.01
+UNEXPLAINED = 0.01
+BOLDNESS = 0.5  # deviations of a draw from the posterior mean, in posterior deviations
+LEADERS = 6
+CAUTION = 1.0
+
+
+class Hunch:
+    """starts from the tangent kernel's leave-one-out error and learns a quadratic model of the loss from there"""
+
+    def __init__(self, problem: Problem) -> None:
+        refuse_reduction("hunch", problem)
+        kernel = kernel_of("hunch", problem)
+        self._problem = problem
+        self._rng = np.random.default_rng(problem.seed)
+        forms = [leave_one_out_form(kernel, ridge) for ridge in RIDGES]
+        starts = random_labels(self._rng, STARTS, problem.n_images, problem.n_positives)
+        opening = max(1, min(MOST_OPENING, round(OPENING * problem.budget)))
+        self._opening = minima(forms, starts, opening)
+        self._final = round(FINAL * problem.budget)
+        self._model = QuadraticModel(kernel, forms, self._opening, self._rng)
+        self._evidence = Evidence(problem.n_images)
+        self._asked = np.empty((0, problem.n_images), dtype=np.bool_)
+        self._spent = 0
+
+    def ask(self, n: int) -> Array:
+        """(n, N) labelings as vectors of zeros and P ones."""
+        opening = self._opening[self._spent : self._spent + n]
+        rest = n - len(opening)
+        left = self._problem.budget - self._spent
+        parts = [opening]
+        if rest and len(self._evidence) == 0:
+            parts.append(random_labels(self._rng, rest, self._problem.n_images, self._problem.n_positives))
+        elif rest:
+            parts.append(self._finalists(rest, left) if left <= self._final else self._draws(rest))
+        self._asked = np.concatenate(parts)
+        self._spent += n
+        return self._asked.astype(np.float64)
+
+    def tell(self, scores: Array, loss: Array) -> None:
+        """(n,) losses of the labelings just asked."""
+        self._evidence.add(self._asked, loss)
+        self._model.fit(self._evidence)
+
+    def recommend(self) -> Array:
+        """(N,) the leading labeling."""
+        best: Labels = self._leading(1)[0] if len(self._evidence) else self._opening[0]
+        return best.astype(np.float64)
+
+    def _leading(self, count: int) -> Labels:
+        return self._evidence.labels[self._ranking()[:count]]
+
+    def _ranking(self) -> NDArray[np.intp]:
+        mean, deviation = self._evidence.posterior(self._model.expected, UNEXPLAINED)
+        order: NDArray[np.intp] = np.argsort(mean + CAUTION * deviation, kind="stable")
+        return order
+
+    def _finalists(self, n: int, left: int) -> Labels:
+        field = self._ranking()[: final_field(max(left, 0), self._final)]
+        return self._evidence.labels[field[least_seen(self._evidence.counts[field], n)]]
+
+    def _draws(self, n: int) -> Labels:
+        leading = self._leading(LEADERS)
+        proposals = []
+        for form in self._model.draw(n):
+            reached = np.unique(descend(form, leading), axis=0)
+            proposals.append(reached[values(form, reached).argmin()])
+        return np.array(proposals)
+
+
+class QuadraticModel:
+    """Bayesian linear regression of the loss on quadratic forms of the labels."""
+
+    def __init__(self, kernel: Array, forms: list[Array], typical: Labels, rng: np.random.Generator) -> None:
+        """The prior variances are those over `typical` labelings and their neighbours."""
+        self._rng = rng
+        n = len(kernel)
+        projection = np.eye(n) - 1 / n
+        eigenvalues, vectors = np.linalg.eigh(projection @ kernel @ projection)
+        kept = min(DIRECTIONS, max(1, n - 1))
+        eigenvalues, vectors = eigenvalues[::-1][:kept].clip(0), vectors[:, ::-1][:, :kept]
+        # Square roots: between trusting only what the kernel sees best and treating all directions alike.
+        share = np.sqrt(eigenvalues / eigenvalues[0]) if eigenvalues[0] > 0 else np.ones(kept)
+        self._directions = vectors * np.sqrt(share)
+        self._pairs = np.triu_indices(kept)
+        self._forms = np.array(forms)
+        self._offset, self._scale = np.zeros(len(forms)), np.ones(len(forms))
+        self._free_scale = 1.0
+        exchanged = max(1, round(0.2 * int(typical[0].sum())))
+        around = np.concatenate([typical, neighbours(typical, exchanged, rng)])
+        raw = np.array([values(form, around) for form in forms]).T
+        self._offset, deviation = raw.mean(axis=0), raw.std(axis=0)
+        self._scale = np.where(deviation > 1e-12, deviation, 1.0)
+        norm = np.sqrt((self._features(around)[:, 1 + len(forms) :] ** 2).sum(axis=1).mean())
+        self._free_scale = norm if norm > 1e-12 else 1.0
+        self._prior = np.concatenate(
+            [
+                [PRIOR_CONSTANT],
+                np.full(len(forms), PRIOR_RIDGES / len(forms)),
+                np.full(len(self._pairs[0]), PRIOR_FREE),
+            ]
+        )
+        self._rows = np.empty((0, len(self._prior)))
+        self._mean = np.zeros(len(self._prior))
+        self._root = np.diag(1 / np.sqrt(self._prior))
+        self.expected: Array = np.empty(0)
+
+    def fit(self, evidence: Evidence) -> None:
+        """Learn from the means of all labelings, the well known ones more than those seen once."""
+        known = len(self._rows)
+        if len(evidence) > known:
+            self._rows = np.concatenate([self._rows, self._features(evidence.labels[known:])])
+        expected = np.full(len(evidence), 0.5)
+        expected[:known] = self.expected
+        weight = 1 / (evidence.noise(expected) / evidence.counts + UNEXPLAINED)
+        precision = np.diag(1 / self._prior) + (self._rows * weight[:, None]).T @ self._rows
+        self._root = np.linalg.cholesky(precision)
+        prior_mean = np.zeros(len(self._prior))
+        prior_mean[0] = 0.5
+        right = self._rows.T @ (weight * evidence.means) + prior_mean / self._prior
+        self._mean = np.linalg.solve(precision, right)
+        self.expected = self._rows @ self._mean
+
+    def draw(self, count: int) -> list[Array]:
+        """`count` forms from the posterior, up to a constant."""
+        noise = np.linalg.solve(self._root.T, self._rng.standard_normal((len(self._mean), count)))
+        return [self._form(self._mean + BOLDNESS * column) for column in noise.T]
+
+    def _features(self, labels: Labels) -> Array:
+        ridges = (np.array([values(form, labels) for form in self._forms]).T - self._offset) / self._scale
+        along = centred(labels) @ self._directions
+        free = along[:, self._pairs[0]] * along[:, self._pairs[1]]
+        free *= np.where(self._pairs[0] == self._pairs[1], 1, np.sqrt(2)) / self._free_scale
+        return np.hstack([np.ones((len(labels), 1)), ridges, free])
+
+    def _form(self, weights: Array) -> Array:
+        ridges = weights[1 : 1 + len(self._forms)] / self._scale
+        free = np.zeros((self._directions.shape[1],) * 2)
+        free[self._pairs] = weights[1 + len(self._forms) :] / self._free_scale
+        free = (free + free.T) / 2 * np.where(np.eye(len(free)) == 1, 1, np.sqrt(2))
+        form: Array = np.tensordot(ridges, self._forms, 1) + self._directions @ free @ self._directions.T
+        return form
+
+
+@hookimpl
+def register_searchers(register: RegisterSearcher) -> None:
+    register("hunch", Hunch, sees_images=True, reducible=False)
