@@ -139,8 +139,8 @@ def evaluate(requests: Sequence[Request], engine: Engine) -> list[NDArray[np.flo
     return [score(r, curves, engine) for r, curves in zip(requests, train(requests, engine), strict=True)]
 
 
-def standardize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 3, 32, 32) float32 with mean 0 and deviation 1 per channel over the set; a constant channel becomes 0."""
+def standardize(pixels: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float32]:
+    """(N, C, H, W) float32 of (N, H, W, C), per channel of mean 0 and deviation 1 over the set; a constant one is 0."""
     channels = np.moveaxis(pixels, -1, 1).astype(np.float64)
     mean = channels.mean(axis=(0, 2, 3), keepdims=True)
     deviation = channels.std(axis=(0, 2, 3), keepdims=True)

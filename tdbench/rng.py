@@ -37,6 +37,7 @@ class Stream(IntEnum):
     STUDY = 11  # replicate seeds of the studies
     TANGENT = 12  # initializations of the networks of a tangent kernel
     EXCHANGES = 13  # which images the study of ablation exchanges
+    FEATURES = 14  # weights of the random networks whose features replace pixels
 
 
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
