@@ -26,9 +26,19 @@ from numpy.typing import NDArray
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
+from tdbench.quadratic import (
+    Array,
+    Labels,
+    centred,
+    descend,
+    leave_one_out_form,
+    minima,
+    neighbours,
+    random_labels,
+    values,
+)
 
 from ._evidence import Evidence, final_field, least_seen
-from ._quadratic import Array, Labels, centred, descend, leave_one_out_form, minima, neighbours, random_labels, values
 from ._subsets import refuse_reduction
 from ._tangent import kernel_of
 
@@ -42,9 +52,11 @@ DIRECTIONS = 30
 PRIOR_CONSTANT = 1.0
 PRIOR_RIDGES = 0.03
 PRIOR_FREE = 0.01
-UNEXPLAINED = 0.01
-BOLDNESS = 0.5  # deviations of a draw from the posterior mean, in posterior deviations
+UNEXPLAINED = 0.02
+BOLDNESS = 0.7  # deviations of a draw from the posterior mean, in posterior deviations
+AGAIN = 0.5  # share of the learning's evaluations
 LEADERS = 6
+NEIGHBOURS = 64
 CAUTION = 1.0
 
 
@@ -75,7 +87,7 @@ class Hunch:
         if rest and len(self._evidence) == 0:
             parts.append(random_labels(self._rng, rest, self._problem.n_images, self._problem.n_positives))
         elif rest:
-            parts.append(self._finalists(rest, left) if left <= self._final else self._draws(rest))
+            parts.append(self._finalists(rest, left) if left <= self._final else self._learning(rest))
         self._asked = np.concatenate(parts)
         self._spent += n
         return self._asked.astype(np.float64)
@@ -102,13 +114,28 @@ class Hunch:
         field = self._ranking()[: final_field(max(left, 0), self._final)]
         return self._evidence.labels[field[least_seen(self._evidence.counts[field], n)]]
 
-    def _draws(self, n: int) -> Labels:
-        leading = self._leading(LEADERS)
-        proposals = []
-        for form in self._model.draw(n):
-            reached = np.unique(descend(form, leading), axis=0)
-            proposals.append(reached[values(form, reached).argmin()])
-        return np.array(proposals)
+    def _learning(self, n: int) -> Labels:
+        """Some labelings once more, the rest for the first time."""
+        again = self._rng.binomial(n, AGAIN)
+        mean, deviation = self._evidence.posterior(self._model.expected, UNEXPLAINED)
+        draws = mean + deviation * self._rng.standard_normal((again, len(mean)))
+        new = np.empty((0, self._problem.n_images), dtype=np.bool_)
+        for form in self._model.draw(n - again):
+            new = np.concatenate([new, self._new(form, {row.tobytes() for row in new})[None]])
+        return np.concatenate([self._evidence.labels[draws.argmin(axis=1)], new])
+
+    def _new(self, form: Array, taken: set[bytes]) -> Labels:
+        """The lowest labeling under the form that was not told yet, among what descent reaches and its neighbours."""
+        reached = np.unique(descend(form, self._leading(LEADERS)), axis=0)
+        lowest = reached[[values(form, reached).argmin()]]
+        for exchanges in range(1, self._problem.n_positives + 2):
+            around = neighbours(np.repeat(lowest, NEIGHBOURS, axis=0), exchanges, self._rng)
+            candidates = np.concatenate([reached, around])
+            for row in candidates[np.argsort(values(form, candidates), kind="stable")]:
+                if not self._evidence.knows(row) and row.tobytes() not in taken:
+                    labels: Labels = row
+                    return labels
+        return lowest[0]  # all there are, or nearly, were told
 
 
 class QuadraticModel:

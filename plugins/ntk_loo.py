@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
+from tdbench.quadratic import Array, Labels, leave_one_out_form, minima, neighbours, random_labels
 
 from ._evidence import Evidence, final_field, least_seen
-from ._quadratic import Array, Labels, leave_one_out_form, minima, neighbours, random_labels
 from ._subsets import refuse_reduction
 from ._tangent import kernel_of
 

@@ -26,6 +26,7 @@ NAMES = (
     "real-vs-random",
     "random-search",
     "clustering",
+    "proxies",
 )
 
 

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from tdbench.campaign import run_all
 from tdbench.charts import MARKERS, SERIES
-from tdbench.engine.reference import Network, network
+from tdbench.engine.reference import Network, network, torch_threads
 from tdbench.errors import UserError
 from tdbench.image_set import ImageSet
 from tdbench.plugins import load_plugins
@@ -170,7 +170,7 @@ def _proxies(settings: Settings, lab: Lab) -> list[Proxy]:
 
     @functools.cache
     def kernel(space: TaskSpace) -> NDArray[np.float64]:
-        return tangent_kernel(space.images, networks, threads=lab.options.threads)
+        return tangent_kernel(space.images, networks, threads=1)
 
     def leave_one_out(space: TaskSpace, labels: NDArray[np.uint8]) -> NDArray[np.float64]:
         return -values(leave_one_out_form(kernel(space), settings.ridge), labels.astype(bool))
@@ -203,10 +203,11 @@ def gradient_norm(image_set: ImageSet, labels: NDArray[np.uint8], initialization
     seeds = replicate_seeds(Stream.TANGENT, 0, 0, [0], initializations)[0]
     x = torch.from_numpy(np.array(image_set.images))
     norms = np.zeros((initializations, len(labels)))
-    for i, seed in enumerate(seeds):
-        difference, jacobian = _jacobian(network(int(seed)), x)
-        residual = 1 / (1 + np.exp(-difference))[None] - labels
-        norms[i] = np.linalg.norm(residual @ jacobian, axis=1) / image_set.n
+    with torch_threads(1):  # many small steps, in which threads would only wait for each other
+        for i, seed in enumerate(seeds):
+            difference, jacobian = _jacobian(network(int(seed)), x)
+            residual = 1 / (1 + np.exp(-difference))[None] - labels
+            norms[i] = np.linalg.norm(residual @ jacobian, axis=1) / image_set.n
     mean: NDArray[np.float64] = norms.mean(axis=0)
     return mean
 
@@ -216,7 +217,7 @@ def _jacobian(net: Network, x: torch.Tensor) -> tuple[NDArray[np.float64], NDArr
     with torch.enable_grad():
         logits = net(x)
         for d in logits[:, 1] - logits[:, 0]:
-            differences.append(float(d))
+            differences.append(float(d.detach()))
             gradients = torch.autograd.grad(d, list(net.parameters()), retain_graph=True)
             rows.append(torch.cat([g.flatten() for g in gradients]).double().numpy())
     return np.array(differences), np.stack(rows)
