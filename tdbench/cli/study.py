@@ -58,7 +58,8 @@ class Studies(click.Group):
 def study() -> None:
     """What makes a labeling a task: the experiments that calibrate what a search finds.
 
-    Each writes NAME.csv, NAME.png and NAME.md. Default sizes are those of the definitions, section 7; `--quick` makes them small.
+    Each writes NAME.csv, NAME.png and NAME.md. Default sizes are those of the definitions, section 7; `--quick` makes
+    them small.
     """
 
 
