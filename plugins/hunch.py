@@ -9,14 +9,24 @@ quadratic forms. The mean loss of a labeling is modelled as
 with U the leading eigenvectors of the centred kernel. Constant, weights and W are Gaussian a priori and learned from
 all evaluations by Bayesian linear regression. Three parts of the budget:
 
-1. **Opening** (`OPENING`): the minima of the M_r, lowest first.
-2. **Learning**: each proposal minimizes a form drawn from the posterior (Thompson 1933; Russo et al., *A tutorial on
-   Thompson sampling*, 2018), by descent over exchanges of a positive with a negative from the leading labelings.
-   Where the draws agree on a labeling it is asked again, and so told from a lucky one.
+1. **Opening** (`OPENING`, at most `MOST_OPENING` evaluations): the minima of the M_r, lowest first.
+2. **Learning**. A part of it (`AGAIN`) asks labelings once more that may be the best: the lowest of a draw from what is
+   known of each. The rest are new: a form is drawn from the posterior (Thompson 1933; Russo et al., *A tutorial on
+   Thompson sampling*, 2018), and descent over exchanges of a positive with a negative, from the `LEADERS` leading
+   labelings, finds a low one that was never asked. Without a fixed part for each, the draws soon agree on few
+   labelings and ask them a hundred times.
 3. **Final** (`FINAL`): sequential halving among the leading labelings.
 
 Leading, and recommended, are those of the lowest posterior mean plus `CAUTION` deviations, where a labeling's own
-evaluations are combined with what the model expects of it.
+evaluations are combined with what the model expects of it, give or take `UNEXPLAINED`.
+
+Settings, chosen knowingly:
+
+- **The model**: on 600 single evaluations each of two image sets (labelings up to four exchanges from such minima), the
+  ridges alone predicted a left-out fifth with a correlation of 0.45 and 0.46, free forms alone 0.42 and 0.40, both 0.47
+  and 0.47; a Gaussian process with a squared-exponential kernel beside the ridges 0.48 and 0.47, not worth its cost.
+- **Prior variances** are those that the same evaluations made most likely, of a grid by factors of three.
+- **`BOLDNESS`, `AGAIN`** and the other shares were tried on simulated losses drawn from that Gaussian process.
 """
 
 from __future__ import annotations
@@ -52,11 +62,11 @@ DIRECTIONS = 30
 PRIOR_CONSTANT = 1.0
 PRIOR_RIDGES = 0.03
 PRIOR_FREE = 0.01
-UNEXPLAINED = 0.02
-BOLDNESS = 0.7  # deviations of a draw from the posterior mean, in posterior deviations
+UNEXPLAINED = 0.02  # variance of the mean loss that the model leaves
+BOLDNESS = 0.7  # how far draws of forms go from the posterior mean, in posterior deviations
 AGAIN = 0.5  # share of the learning's evaluations
 LEADERS = 6
-NEIGHBOURS = 64
+NEIGHBOURS = 64  # of a labeling that descent reached, looked at where all that it reached are known
 CAUTION = 1.0
 
 
@@ -133,9 +143,10 @@ class Hunch:
             candidates = np.concatenate([reached, around])
             for row in candidates[np.argsort(values(form, candidates), kind="stable")]:
                 if not self._evidence.knows(row) and row.tobytes() not in taken:
-                    labels: Labels = row
-                    return labels
-        return lowest[0]  # all there are, or nearly, were told
+                    fresh: Labels = row
+                    return fresh
+        known: Labels = lowest[0]  # all there are, or nearly, were told
+        return known
 
 
 class QuadraticModel:
