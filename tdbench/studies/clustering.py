@@ -2,13 +2,14 @@
 
 Without sizes, the four reference rows of k-means and what mean-shift does. --clusters, --samples, --n or --ratio make
 rows of these sizes instead, with --clusters of k-means only. --full is the whole table: N = 20, 100 and 400, up to
-12,000 clusters of 150,000 label vectors. On one thread, one repeat, its cost is estimated from rows of N = 400, K = 400
-and 800, M = 10,000 and N = 100, K = 1,000, M = 20,000, which took 1.8 to 2.9 ns times K M N: about 1 hour, half an hour
-of it for the largest row, and 3 GB. Nothing is trained.
+12,000 clusters of 150,000 label vectors, on one thread, one repeat. It was not measured whole: rows of N = 400 (K = 400
+to 1,000, M = 10,000 and 20,000) and of N = 100 (K = 1,000, M = 20,000) took 1.8 to 2.9 ns of CPU times K M N, which
+makes about an hour, half of it for the largest row, and at most 3 GB. Nothing is trained.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,7 @@ import pandas as pd
 import sklearn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from tdbench.charts import SERIES
@@ -243,8 +245,15 @@ def _figure(table: pd.DataFrame) -> Figure:
         label_axes(axes, x, "average cluster ablation (share of P)")
         axes.tick_params(labelleft=True)
         axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     left.set_ylim(0, 1)
+    right.set_xlim(*_decades(table.loc[table["method"] == "kmeans", "samples"]))
     return figure
+
+
+def _decades(values: pd.Series) -> tuple[float, float]:
+    low = math.floor(math.log10(values.min() / 1.1))
+    return 10.0**low, 10.0 ** max(math.ceil(math.log10(values.max() * 1.1)), low + 1)
 
 
 def _points(axes: Axes, rows: pd.DataFrame, x: str, colour: str, label: str) -> None:
