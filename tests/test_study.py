@@ -6,12 +6,14 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers import command, environment, tdbench
 
 from tdbench.engine import make_engine
 from tdbench.settings import Options
+from tdbench.sources import load_source
 from tdbench.space import TaskSpace
 from tdbench.studies import NAMES, load_study
 from tdbench.studies.common import study_request
@@ -101,3 +103,25 @@ def test_quick_settings_are_settings_of_the_study(name):
     study = load_study(name)
     study.settings(**study.quick)
     assert study.help
+
+
+def test_all_studies_run_with_one_command(tmp_path):
+    done = tdbench("study", "all", "--quick", *options({**TINY, "--replicates": 2}), "--out", tmp_path, timeout=280)
+    assert done.returncode == 0, done.stderr
+    for name in NAMES:
+        assert len(pd.read_csv(tmp_path / f"{name}.csv")) > 0
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"{name}: " in done.stdout
+
+
+def test_a_study_that_cannot_be_run_does_not_keep_the_others_from_it(tmp_path):
+    two_classes = tmp_path / "two.npz"
+    digits = load_source("digits")
+    kept = digits.labels < 2
+    np.savez(two_classes, images=digits.images[kept], labels=digits.labels[kept])
+    study_all = ["study", "all", "--quick", *options(TINY), "--data", two_classes, "--out", tmp_path / "out"]
+    done = tdbench(*study_all, timeout=280)
+    assert done.returncode == 2
+    assert "class-tasks: not run: two has 2 classes, 4 are needed" in done.stderr
+    assert "studies were not run" in done.stderr.strip().splitlines()[-1]
+    assert (tmp_path / "out" / "clustering.csv").exists()
