@@ -190,8 +190,9 @@ def alignment(kernel: NDArray[np.float64], labels: NDArray[np.uint8]) -> NDArray
     y = labels - labels.mean(axis=1, keepdims=True)
     rows = kernel - kernel.mean(axis=0, keepdims=True)
     centred = rows - rows.mean(axis=1, keepdims=True)
-    result: NDArray[np.float64] = np.einsum("li,ij,lj->l", y, centred, y, optimize=True)
-    return result / (np.linalg.norm(centred) * (y**2).sum(axis=1))
+    agreement = np.einsum("li,ij,lj->l", y, centred, y, optimize=True)
+    result: NDArray[np.float64] = agreement / (np.linalg.norm(centred) * (y**2).sum(axis=1))
+    return result
 
 
 def gradient_norm(image_set: ImageSet, labels: NDArray[np.uint8], initializations: int) -> NDArray[np.float64]:
@@ -236,7 +237,8 @@ def _summed_training_loss(
         train = np.broadcast_to(np.arange(2 * space.n) < space.n, (len(labels), 2 * space.n))
         seeds = np.repeat(replicate_seeds(Stream.STUDY, space.seed, 1, [0], 1)[0], len(labels))
         curves = lab.engine.curves(twice, np.tile(labels, 2), train, seeds, Protocol(settings.short_steps, settings.lr))
-        return curves.astype(np.float64).sum(axis=1)
+        summed: NDArray[np.float64] = curves.sum(axis=1, dtype=np.float64)
+        return summed
 
     key = f"summed training loss {space.identity} {settings.short_steps} {settings.lr} {labels.tobytes().hex()}"
     return lab.remembered(key, compute)
