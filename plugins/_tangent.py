@@ -1,4 +1,4 @@
-"""What searchers that start from the tangent kernel share: the kernel of their problem's images."""
+"""What searchers that start from the tangent kernel share: the kernel of their images, and where to descend from."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench import Problem, UserError
+from tdbench.quadratic import Labels, random_labels
 
 INITIALIZATIONS = 8
+STARTS = (20, 200)  # fewest, most
+SWAPS = (
+    1_000_000  # in a step of descent from all starts: 500 images with 250 positives are to take seconds, not minutes
+)
 
 
 def kernel_of(name: str, problem: Problem) -> NDArray[np.float64]:
@@ -22,6 +27,14 @@ def kernel_of(name: str, problem: Problem) -> NDArray[np.float64]:
         raise UserError(f"{name} looks at the images: register it with sees_images=True, so that problem.images is set")
     images = np.ascontiguousarray(problem.images, dtype=np.float32)
     return _kernel(images.tobytes(), images.shape).copy()
+
+
+def descent_starts(rng: np.random.Generator, problem: Problem) -> Labels:
+    """(B, N) random labelings to descend from: 200, fewer where a labeling has thousands of exchanges."""
+    n, positives = problem.n_images, problem.n_positives
+    fewest, most = STARTS
+    count = min(most, max(fewest, SWAPS // max(1, positives * (n - positives))))
+    return random_labels(rng, count, n, positives)
 
 
 @functools.lru_cache(maxsize=4)

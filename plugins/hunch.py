@@ -50,10 +50,9 @@ from tdbench.quadratic import (
 
 from ._evidence import Evidence, final_field, least_seen
 from ._subsets import refuse_reduction
-from ._tangent import kernel_of
+from ._tangent import descent_starts, kernel_of
 
 RIDGES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
-STARTS = 200
 OPENING = 0.2  # share of the budget
 MOST_OPENING = 160  # evaluations
 FINAL = 0.25  # share of the budget
@@ -79,7 +78,7 @@ class Hunch:
         self._problem = problem
         self._rng = np.random.default_rng(problem.seed)
         forms = [leave_one_out_form(kernel, ridge) for ridge in RIDGES]
-        starts = random_labels(self._rng, STARTS, problem.n_images, problem.n_positives)
+        starts = descent_starts(self._rng, problem)
         opening = max(1, min(MOST_OPENING, round(OPENING * problem.budget)))
         self._opening = minima(forms, starts, opening)
         self._final = round(FINAL * problem.budget)

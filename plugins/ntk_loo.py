@@ -8,7 +8,7 @@ M = A diag(A)^-2 A, the summed squared error of labels y - P/N is the quadratic 
 is needed to minimize it. Three parts of the budget:
 
 1. **Proposals** (`PROPOSING`): distinct minima of the form, by descent over exchanges of a positive with a negative
-   from `STARTS` random labelings; the lowest of each of `RIDGES` first, then the second lowest, and so on.
+   from up to 200 random labelings; the lowest of each of `RIDGES` first, then the second lowest, and so on.
 2. **Doubt** (until `FINAL` is left): half of the evaluations go once more to the labelings that may be the best (mean
    less deviation), half to neighbours of the `LEADERS` best, one exchange away.
 3. **Final** (`FINAL`): sequential halving among the best, of which one is recommended: the lowest mean plus deviation.
@@ -29,14 +29,13 @@ from numpy.typing import NDArray
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
-from tdbench.quadratic import Array, Labels, leave_one_out_form, minima, neighbours, random_labels
+from tdbench.quadratic import Array, Labels, leave_one_out_form, minima, neighbours
 
 from ._evidence import Evidence, final_field, least_seen
 from ._subsets import refuse_reduction
-from ._tangent import kernel_of
+from ._tangent import descent_starts, kernel_of
 
 RIDGES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
-STARTS = 200
 PROPOSING = 0.25  # share of the budget
 FINAL = 0.25  # share of the budget
 LEADERS = 8
@@ -51,7 +50,7 @@ class NTKLeaveOneOut:
         kernel = kernel_of("ntk-loo", problem)
         self._budget = problem.budget
         self._rng = np.random.default_rng(problem.seed)
-        starts = random_labels(self._rng, STARTS, problem.n_images, problem.n_positives)
+        starts = descent_starts(self._rng, problem)
         forms = [leave_one_out_form(kernel, ridge) for ridge in RIDGES]
         self._proposals = minima(forms, starts, max(1, round(PROPOSING * problem.budget)))
         self._final = round(FINAL * problem.budget)
