@@ -6,6 +6,7 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tdbench.errors import UserError
 from tdbench.sources import SIDE
 
 MOST_SHOWN = 100  # images of one side of a labeling in a picture
+MOST_IN_STRIP = 16
 TOLD_COLOUR, CONFIRMED_COLOUR, INK, PALE_INK = "#c2410c", "#1d4ed8", "#1f2937", "#6b7280"
 _DPI = 150
 _WIDTH = 8.0  # inches
@@ -94,6 +96,23 @@ def run_figure(
         axes.set_title(f"{number} {name}", loc="left", fontsize=9, color=INK, pad=4)
         left += max(wide * cell + 0.35, 1.15)
     _draw_told(box(0.75, 0.5, _WIDTH - 0.9, curve_height - 0.8), told_curve, confirmed, confirmed_se)
+    return figure
+
+
+def strips_figure(strips: Sequence[tuple[str, _Pixels]]) -> Figure:
+    """One row of images for each (title, (n, 32, 32, 3) images), the title above it."""
+    shown = min(MOST_IN_STRIP, max(len(images) for _, images in strips))
+    cell, head = 0.5, 0.24
+    width, height = 2 * _MARGIN + shown * cell, _MARGIN + len(strips) * (cell + head)
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    for i, (title, images) in enumerate(strips):
+        bottom = height - (i + 1) * (cell + head)
+        count = min(shown, len(images))
+        axes = figure.add_axes((_MARGIN / width, bottom / height, count * cell / width, cell / height))
+        axes.imshow(montage(images[:count], count, 1), interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        axes.set_title(one_line(title, 80), loc="left", fontsize=8.5, color=INK, pad=3, parse_math=False)
     return figure
 
 

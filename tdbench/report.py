@@ -21,8 +21,9 @@ from PIL import Image
 
 from tdbench import charts, environment, stats
 from tdbench.charts import Chart, Group, Line, Seed
+from tdbench.confirm import space_references
 from tdbench.leaderboard import CHECKPOINTS, Row
-from tdbench.pictures import best_so_far, image_png, write_bytes
+from tdbench.pictures import best_so_far, figure_png, image_png, strips_figure, write_bytes
 from tdbench.race import search_budget
 from tdbench.standings import (
     OverallTable,
@@ -57,12 +58,14 @@ class SpaceLog:
         pixels: (N, 32, 32, 3) image set.
         told: run id -> (evaluations,) told taskness.
         labels: run id -> (N,) recommended labeling.
+        references: name of a reference task -> (N,) labels.
         unfinished: runs of the table's settings that were begun and have not ended.
     """
 
     pixels: NDArray[np.uint8] | None = None
     told: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     labels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    references: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     unfinished: int = 0
 
 
@@ -92,6 +95,10 @@ def write_figures(out: Path, folder: Path) -> list[Path]:
             stem = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{table.name}-b{table.protocol.budget}-{name}")
             written.append(folder / f"{stem}.png")
             write_bytes(written[-1], chart.png())
+        if log.pixels is not None and log.labels:
+            stem = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{table.name}-b{table.protocol.budget}-found")
+            written.append(folder / f"{stem}.png")
+            write_bytes(written[-1], figure_png(strips_figure(_strips(table, log, log.pixels))))
     return written
 
 
@@ -141,6 +148,7 @@ def _space_log(table: SpaceTable, store: Store) -> SpaceLog:
         store.pixels(table.space),
         {run: store.evaluations(run, n)[1][:searched] for run in logged},
         {run: recommended[1.0] for run, recommended in labels.items() if 1.0 in recommended},
+        {task.name: task.labels for task in space_references(store, table.space)},
         sum(not r.ended and all(r.settings.get(k) == v for k, v in protocol.items()) for r in records),
     )
 
@@ -176,6 +184,25 @@ def _main_charts(table: SpaceTable, log: SpaceLog, colours: dict[str, int]) -> d
     if any(len(group.checkpoints) > 1 for group in groups):
         drawn["confirmed-over-evaluations"] = charts.confirmed_over_evaluations(groups, lines)
     return drawn
+
+
+def _strips(table: SpaceTable, log: SpaceLog, pixels: NDArray[np.uint8]) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Best confirmed first: the positives of each searcher's best run, of the best class task and pixel statistic."""
+    found = []
+    for standing in table.standings:
+        rows = [run.row for run in standing.runs if run.row.run in log.labels]
+        if rows:
+            best = max(rows, key=lambda row: np.nan_to_num(row.confirmed, nan=-9))
+            found.append((best.confirmed, standing.searcher, log.labels[best.run]))
+    for kind, what in (("class", "class "), ("pixel", "")):
+        lines = [line for line in table.references if line.kind == kind and line.name in log.references]
+        if lines:
+            line = max(lines, key=lambda line: line.mean)
+            found.append((line.mean, f"{what}{line.name}", log.references[line.name]))
+    return [
+        (f"{name}  {score:.2f}", pixels[labels.astype(bool)])
+        for score, name, labels in sorted(found, key=lambda f: -f[0])
+    ]
 
 
 def _groups(table: SpaceTable, log: SpaceLog, colours: dict[str, int]) -> list[Group]:

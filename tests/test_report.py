@@ -300,7 +300,7 @@ def test_a_space_on_which_every_run_failed_is_reported(tmp_path: Path) -> None:
 
 def test_figures_are_written_for_every_space(results: Path, tmp_path: Path) -> None:
     written = write_figures(results, tmp_path)
-    assert len(written) == 4
+    assert len(written) == 6
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 
 
