@@ -176,6 +176,12 @@ def _paragraph(settings: Settings, source: str, table: pd.DataFrame) -> str:
     above_pixel = int((ended["confirmed"] > ended["pixel_confirmed"]).sum())
     low, high = EXPECTED_TOLD
     within = int(ended["told"].between(low, high).sum())
+    expected = (
+        f" Expected: runs told {low} to {high}, whose positives look alike. {within} of {len(ended)} were told that; "
+        "whether the positives look alike is for the eye, in the figure."
+        if settings.searcher == Settings.searcher
+        else ""
+    )
     return (
         f"{len(ended)} runs of {settings.searcher} with {settings.budget} evaluations, each on {settings.n} images of "
         f"{source} at 1:{settings.ratio}: told {shown(e['told'])}, confirmed {shown(e['confirmed'])} on "
@@ -183,6 +189,5 @@ def _paragraph(settings: Settings, source: str, table: pd.DataFrame) -> str:
         f"same sets the best class task confirms at {shown(e['class_confirmed'])}, the best pixel statistic at "
         f"{shown(e['pixel_confirmed'])}, random labelings at {shown(e['random_confirmed'])}; what was found confirms "
         f"above the best class task in {above_class} and above the best pixel statistic in {above_pixel} of "
-        f"{len(ended)} runs. Expected: runs told {low} to {high}, whose positives look alike. {within} of {len(ended)} "
-        "were told that; whether the positives look alike is for the eye, in the figure."
+        f"{len(ended)} runs.{expected}"
     )
