@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tdbench.errors import UserError
 from tdbench.plugins import Registration, load_plugins
 from tdbench.searcher import Problem, Searcher
+from tdbench.space import TaskSpace
 
 BUDGET, N_IMAGES, N_POSITIVES, BATCH = 4000, 50, 10, 32
 SHARES = (1 / 16, 1 / 4, 1)  # of the budget: budgets of their own
@@ -100,7 +101,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _cost(registration: Registration, budget: int, seconds: float) -> Cost:
-    problem = Problem(N_IMAGES, N_IMAGES, N_POSITIVES, BATCH, budget, seed=0)
+    images = TaskSpace("digits", n=N_IMAGES).images if registration.sees_images else None
+    problem = Problem(N_IMAGES, N_IMAGES, N_POSITIVES, BATCH, budget, seed=0, images=images)
     start = time.perf_counter()
     searcher = registration.make(problem)
     start_s = time.perf_counter() - start

@@ -153,7 +153,7 @@ def test_plot_is_a_png_of_every_engine(measured: perf.Benchmark, tmp_path: Path)
 
 def test_searchers_cost_something_at_each_budget() -> None:
     costs = searcher_costs.measure_searchers(budget=48)
-    assert {cost.searcher for cost in costs} == {"random", "twopointsde", "cmaes", "tpe", "clustered-random"}
+    assert {cost.searcher for cost in costs} > {"random", "twopointsde", "cmaes", "tpe", "clustered-random", "hunch"}
     assert {cost.budget for cost in costs} == {3, 12, 48}
     assert all(cost.evaluations == cost.budget and cost.ask_tell > 0 for cost in costs)
     assert {cost.searcher for cost in costs if cost.adapter is not None} == set(searcher_costs.LIBRARIES)

@@ -147,7 +147,7 @@ def test_an_unknown_name_is_told_the_nearest_ones(name: str, nearest: str) -> No
 
 
 def test_a_name_like_no_other_is_told_all_known_ones() -> None:
-    with pytest.raises(UserError, match=r"known are .*clustered-random, cmaes, nevergrad, .*random"):
+    with pytest.raises(UserError, match=r"known are .*clustered-random, cmaes, .*nevergrad, .*random"):
         load_plugins().searcher("zzzzzzzz")
 
 
