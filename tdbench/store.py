@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.database import Database
 from tdbench.errors import UserError
 from tdbench.space import TaskSpace
 
@@ -99,31 +97,28 @@ class Store:
         self.path = folder / FILE_NAME
         if not create and not self.path.is_file():
             raise UserError(f"there is no {FILE_NAME} in {folder}; give the --out folder of a run")
-        with _readable_errors(self.path):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-            try:
-                self._db.execute("PRAGMA busy_timeout=60000")
-                self._prepare(create)
-            except BaseException:
-                self._db.close()
-                raise
+        self._db = Database(self.path, "the evaluation log")
+        try:
+            self._prepare(create)
+        except BaseException:
+            self._db.close()
+            raise
 
     def _prepare(self, create: bool) -> None:
-        with self._transaction():
-            made = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+        with self._db.transaction() as db:
+            made = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
             if made is None and create:
                 for statement in SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute("INSERT INTO meta VALUES (?)", (VERSION,))
-            row = self._db.execute("SELECT version FROM meta").fetchone()
+                    db.execute(statement)
+                db.execute("INSERT INTO meta VALUES (?)", (VERSION,))
+            row = db.execute("SELECT version FROM meta").fetchone()
         version = None if row is None else row[0]
         if version != VERSION:
             raise UserError(
                 f"{self.path} was written by another version of tdbench (log version {version}, this one reads "
                 f"{VERSION}); use that version, or another --out"
             )
-        self._db.execute("PRAGMA journal_mode=WAL")  # readers and other runs are not held up by a commit
+        self._db.rows("PRAGMA journal_mode=WAL")  # readers and other runs are not held up by a commit
 
     def close(self) -> None:
         self._db.close()
@@ -134,25 +129,9 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _readable_errors(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with _readable_errors(self.path):
-            return self._db.execute(query, values).fetchall()
-
     def add_space(self, space: TaskSpace) -> None:
-        with self._transaction():
-            self._db.execute(
+        with self._db.transaction() as db:
+            db.execute(
                 "INSERT OR IGNORE INTO space VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     space.identity,
@@ -168,22 +147,22 @@ class Store:
 
     def pixels(self, identity: str) -> NDArray[np.uint8]:
         """(N, 32, 32, 3) of a recorded space."""
-        [(blob,)] = self._rows("SELECT pixels FROM space WHERE identity = ?", identity)
+        [(blob,)] = self._db.rows("SELECT pixels FROM space WHERE identity = ?", identity)
         return np.frombuffer(blob, dtype=np.uint8).reshape(-1, 32, 32, 3)
 
     def classes(self, identity: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Class names of a recorded space, and (N,) the class of each image."""
-        [(names, blob)] = self._rows("SELECT classes, class_of FROM space WHERE identity = ?", identity)
+        [(names, blob)] = self._db.rows("SELECT classes, class_of FROM space WHERE identity = ?", identity)
         classes = tuple(json.loads(names))
         return classes, np.frombuffer(blob, dtype=_class_dtype(len(classes))).astype(np.int64)
 
     def runs(self) -> list[RunRecord]:
         """All runs, in the order they were begun."""
-        return [_record(row) for row in self._rows("SELECT * FROM run ORDER BY started, id")]
+        return [_record(row) for row in self._db.rows("SELECT * FROM run ORDER BY started, id")]
 
     def latest(self, key: str) -> RunRecord | None:
         """The latest attempt at the run with that key."""
-        rows = self._rows("SELECT * FROM run WHERE key = ? ORDER BY attempt DESC LIMIT 1", key)
+        rows = self._db.rows("SELECT * FROM run WHERE key = ? ORDER BY attempt DESC LIMIT 1", key)
         return _record(rows[0]) if rows else None
 
     def begin(
@@ -191,8 +170,8 @@ class Store:
     ) -> RunRecord:
         """Record a new run; `engine` is its name, device and detail."""
         run_id = f"{key}-{attempt}"
-        with self._transaction():
-            self._db.execute(
+        with self._db.transaction() as db:
+            db.execute(
                 "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', '', 0, ?, NULL)",
                 (run_id, key, attempt, space, json.dumps(settings), version, *engine, time.time()),
             )
@@ -202,9 +181,9 @@ class Store:
 
     def asked(self, run: str, n_images: int) -> list[Asked]:
         """The committed asks of a run, in order."""
-        rows = self._rows("SELECT labels, taskness FROM evaluation WHERE run = ? ORDER BY evaluation", run)
+        rows = self._db.rows("SELECT labels, taskness FROM evaluation WHERE run = ? ORDER BY evaluation", run)
         labels, values = unpack_labels([row[0] for row in rows], n_images), np.array([row[1] for row in rows])
-        asks = self._rows("SELECT first, n, digest FROM ask WHERE run = ? ORDER BY first", run)
+        asks = self._db.rows("SELECT first, n, digest FROM ask WHERE run = ? ORDER BY first", run)
         return [Asked(first, d, labels[first : first + n], values[first : first + n]) for first, n, d in asks]
 
     def evaluations(self, run: str, n_images: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -215,21 +194,21 @@ class Store:
 
     def evaluated(self, run: str) -> int:
         """How many evaluations of a run are committed."""
-        return int(self._rows("SELECT COUNT(*) FROM evaluation WHERE run = ?", run)[0][0])
+        return int(self._db.rows("SELECT COUNT(*) FROM evaluation WHERE run = ?", run)[0][0])
 
     def append(self, asked: list[tuple[str, Asked]], seconds: dict[str, float]) -> None:
         """Commit evaluated asks of any number of runs, and the seconds each has taken so far, all or nothing."""
-        with self._transaction():
+        with self._db.transaction() as db:
             for run, ask in asked:
-                self._db.execute("INSERT INTO ask VALUES (?, ?, ?, ?)", (run, ask.first, len(ask.labels), ask.digest))
-                self._db.executemany(
+                db.execute("INSERT INTO ask VALUES (?, ?, ?, ?)", (run, ask.first, len(ask.labels), ask.digest))
+                db.executemany(
                     "INSERT INTO evaluation VALUES (?, ?, ?, ?)",
                     [
                         (run, ask.first + i, blob, float(value))
                         for i, (blob, value) in enumerate(zip(pack_labels(ask.labels), ask.taskness, strict=True))
                     ],
                 )
-            self._db.executemany("UPDATE run SET seconds = ? WHERE id = ?", [(s, run) for run, s in seconds.items()])
+            db.executemany("UPDATE run SET seconds = ? WHERE id = ?", [(s, run) for run, s in seconds.items()])
 
     def finish(
         self,
@@ -241,26 +220,26 @@ class Store:
         recommended: dict[float, NDArray[np.uint8]] | None = None,
     ) -> None:
         """End a run: its status, its leaderboard row, and its (N,) recommendations by share of the budget."""
-        with self._transaction():
-            self._db.executemany(
+        with self._db.transaction() as db:
+            db.executemany(
                 "INSERT INTO recommendation VALUES (?, ?, ?)",
                 [(run, share, pack_labels(y[None])[0]) for share, y in (recommended or {}).items()],
             )
-            self._db.execute(
+            db.execute(
                 "UPDATE run SET status = ?, error = ?, seconds = ?, row = ? WHERE id = ?",
                 (status, error, seconds, json.dumps(row), run),
             )
 
     def recommended(self, run: str, n_images: int) -> dict[float, NDArray[np.uint8]]:
         """Share of the budget -> (N,) label vector that an ended run recommended after it; 1.0 is its result."""
-        rows = self._rows("SELECT share, labels FROM recommendation WHERE run = ? ORDER BY share", run)
+        rows = self._db.rows("SELECT share, labels FROM recommendation WHERE run = ? ORDER BY share", run)
         return {share: unpack_labels([blob], n_images)[0] for share, blob in rows}
 
     def confirmed(
         self, space: str, engine: str, labels: NDArray[np.uint8], replicates: int
     ) -> NDArray[np.float64] | None:
         """(replicates,) taskness of an (N,) label vector on the space's confirmation, where it is known."""
-        rows = self._rows(
+        rows = self._db.rows(
             "SELECT taskness FROM confirmation WHERE space = ? AND engine = ? AND labels = ? AND replicates = ?",
             space,
             engine,
@@ -273,8 +252,8 @@ class Store:
         self, space: str, engine: str, labels: NDArray[np.uint8], values: NDArray[np.float64]
     ) -> None:
         """Keep (n, replicates) confirmed taskness of (n, N) label vectors."""
-        with self._transaction():
-            self._db.executemany(
+        with self._db.transaction() as db:
+            db.executemany(
                 "INSERT OR REPLACE INTO confirmation VALUES (?, ?, ?, ?, ?)",
                 [
                     (space, engine, blob, values.shape[1], np.ascontiguousarray(v, dtype=np.float64).tobytes())
@@ -303,13 +282,3 @@ def _record(row: tuple[Any, ...]) -> RunRecord:
     values[4] = json.loads(values[4])
     values[13] = None if values[13] is None else json.loads(values[13])
     return RunRecord(*values)
-
-
-@contextmanager
-def _readable_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:  # OperationalError (disk full, read-only, locked) among them
-        raise UserError(f"the evaluation log {path} cannot be used: {error}") from error
-    except OSError as error:
-        raise UserError(f"{path.parent} cannot be written: {error.strerror or error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tdbench.confirm import tag_of
+from tdbench.database import Database
 from tdbench.engine import Engine
-from tdbench.errors import UserError
 from tdbench.image_set import Request, score, train
 from tdbench.settings import Options
 from tdbench.sources import Source, load_source
@@ -142,50 +141,29 @@ class _Memory:
         self._path = path
 
     @functools.cached_property
-    def _db(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=60, isolation_level=None)
-        db.execute(
+    def _db(self) -> Database:
+        db = Database(self._path, "the studies' memory")
+        db.rows(
             "CREATE TABLE IF NOT EXISTS array (key BLOB PRIMARY KEY, dtype TEXT NOT NULL, shape TEXT NOT NULL, "
             "data BLOB NOT NULL) WITHOUT ROWID"
         )
         return db
 
     def knows(self, key: bytes) -> bool:
-        with self._readable_errors():
-            return self._db.execute("SELECT 1 FROM array WHERE key = ?", (key,)).fetchone() is not None
+        return bool(self._db.rows("SELECT 1 FROM array WHERE key = ?", key))
 
     def get(self, key: bytes) -> NDArray[Any]:
-        with self._readable_errors():
-            dtype, shape, data = self._db.execute(
-                "SELECT dtype, shape, data FROM array WHERE key = ?", (key,)
-            ).fetchone()
+        [(dtype, shape, data)] = self._db.rows("SELECT dtype, shape, data FROM array WHERE key = ?", key)
         return np.frombuffer(data, dtype=dtype).reshape([int(side) for side in shape.split()])
 
     def add(self, items: Sequence[tuple[bytes, NDArray[Any]]]) -> None:
         rows = [(k, a.dtype.str, " ".join(map(str, a.shape)), np.ascontiguousarray(a).tobytes()) for k, a in items]
-        with self._readable_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany("INSERT OR REPLACE INTO array VALUES (?, ?, ?, ?)", rows)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._db.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO array VALUES (?, ?, ?, ?)", rows)
 
     def close(self) -> None:
         if "_db" in self.__dict__:  # opened
             self._db.close()
-
-    @contextlib.contextmanager
-    def _readable_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"the studies' memory {self._path} cannot be used: {error}") from error
-        except OSError as error:
-            raise UserError(f"{self._path.parent} cannot be written: {error.strerror or error}") from error
 
 
 def _row(request: Request, j: int) -> Request:
