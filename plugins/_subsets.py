@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tdbench import Problem, UserError
 
 Array = NDArray[np.float64]
-Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 
 
 def refuse_reduction(name: str, problem: Problem) -> None:
@@ -20,14 +17,6 @@ def refuse_reduction(name: str, problem: Problem) -> None:
             f"{name} searches labelings of the images themselves: it needs vectors of length {problem.n_images}, but "
             f"a reduction to {problem.dim} was chosen; run it without the reduction"
         )
-
-
-def top(scores: Floats, n_positives: int) -> Floats:
-    """(n, N) vectors with ones at the P highest scores of each (n, N) row, ties to the lower index, and zeros."""
-    labels = np.zeros_like(scores)
-    highest = np.argsort(-scores, axis=1, kind="stable")[:, :n_positives]
-    np.put_along_axis(labels, highest, 1.0, axis=1)
-    return labels
 
 
 def sample(rng: np.random.Generator, probabilities: Array, count: int) -> Array:

@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
+from tdbench.labelings import decode
 
 from ._library import finite
-from ._subsets import margins, refuse_reduction, sample, top, within
+from ._subsets import margins, refuse_reduction, sample, within
 
 WINDOW = 50
 MOVES = 24.0
@@ -69,8 +70,8 @@ class SlidingWindowCGA:
 
     def recommend(self) -> NDArray[np.float64]:
         """(dim,) zeros, and ones at the P highest probabilities."""
-        most_probable: NDArray[np.float64] = top(self._probabilities[None], self._n_positives)[0]
-        return most_probable
+        labels: NDArray[np.float64] = decode(self._probabilities[None], self._n_positives)[0].astype(np.float64)
+        return labels
 
 
 @hookimpl

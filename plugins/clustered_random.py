@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from tdbench import Problem, hookimpl
 from tdbench.clustering import kmeans
 from tdbench.hookspecs import RegisterSearcher
+from tdbench.labelings import decode
 
-from ._subsets import refuse_reduction, top
+from ._subsets import refuse_reduction
 
 SAMPLES_PER_CLUSTER = 5
 
@@ -34,7 +35,7 @@ class ClusteredRandom:
         rng = np.random.default_rng(problem.seed)
         labels = _random_labels(rng, SAMPLES_PER_CLUSTER * problem.budget, problem)
         centres, _ = kmeans(labels, problem.budget, int(rng.integers(2**31)))
-        self._representatives = top(centres, problem.n_positives)
+        self._representatives = decode(centres, problem.n_positives)
         self._next = 0
 
     def ask(self, n: int) -> NDArray[np.float64]:
@@ -48,7 +49,8 @@ class ClusteredRandom:
 
 
 def _random_labels(rng: np.random.Generator, count: int, problem: Problem) -> NDArray[np.float32]:
-    return top(rng.random((count, problem.dim), dtype=np.float32), problem.n_positives)
+    scores = rng.random((count, problem.dim), dtype=np.float32)
+    return decode(scores, problem.n_positives).astype(np.float32)
 
 
 @hookimpl

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.labelings import decode
+
 ITERATIONS = 20  # Lloyd's; most samples of label vectors have settled by then
 
 
@@ -66,10 +68,7 @@ def average_ablation(labels: NDArray[np.uint8], cluster_of: NDArray[np.integer])
     membership = csr_array((np.ones(len(labels), dtype=np.int32), (cluster_of, members)))
     counts = membership @ labels.astype(np.int32)
     n_positives = int(labels[0].sum())
-    representatives = np.zeros(counts.shape, dtype=np.uint8)
-    highest = np.argsort(-counts, axis=1, kind="stable")[:, :n_positives]
-    np.put_along_axis(representatives, highest, 1, axis=1)
-    shared = np.count_nonzero(labels & representatives[cluster_of])
+    shared = np.count_nonzero(labels & decode(counts, n_positives)[cluster_of])
     return 1 - shared / (n_positives * len(labels))
 
 

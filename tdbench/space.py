@@ -18,6 +18,7 @@ from tdbench import references
 from tdbench.engine import Engine, make_engine
 from tdbench.errors import UserError, nearest
 from tdbench.image_set import BLIND_SEEDS, ImageSet, Request, evaluate, standardize
+from tdbench.labelings import decode
 from tdbench.protocol import Protocol
 from tdbench.references import ReferenceTask
 from tdbench.rng import MAX_SEED, Stream, permutation, random_labelings, replicate_seeds
@@ -127,10 +128,7 @@ class TaskSpace(ImageSet):
         scores = np.asarray(scores, dtype=np.float64)  # minus an unsigned score would wrap
         if scores.ndim != 2 or scores.shape[1] != self.n:
             raise ValueError(f"expected scores with shape (B, N={self.n}), got {scores.shape}")
-        labels = np.zeros(scores.shape, dtype=np.uint8)
-        highest = np.argsort(-scores, axis=1, kind="stable")[:, : self.n_positives]
-        np.put_along_axis(labels, highest, 1, axis=1)
-        return labels
+        return decode(scores, self.n_positives)
 
     def taskness(
         self,
