@@ -252,7 +252,7 @@ def _candidates(extra: Iterable[str]) -> Iterable[tuple[str, str, str, str, Call
 def _searchers(
     manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, version: str, module: str
 ) -> list[Registration]:
-    registrations: dict[str, Registration] = {}
+    registered: list[Registration] = []
 
     def register(
         name: str,
@@ -269,34 +269,30 @@ def _searchers(
             raise UserError(f"a searcher's name must be 1 to {MAX_NAME} printable characters, got {name!r}")
         if JOINT in name:
             raise UserError(f"a searcher's name must have no {JOINT!r}, which joins it to a reduction, got {name!r}")
-        if name in registrations:
-            raise UserError(f"searcher {name!r} is registered twice by plugin {plugin_name}")
-        if not callable(factory):
-            raise UserError(f"the factory of searcher {name!r} must be callable, got {factory!r}")
-        summary = summary or _first_line(factory)
-        registrations[name] = Registration(
-            name,
-            factory,
-            summary,
-            version or "",
-            sees_images,
-            baseline,
-            reducible,
-            variants,
-            plugin_name,
-            origin,
-            module,
+        registered.append(
+            Registration(
+                name,
+                factory,
+                summary or _first_line(factory),
+                version or "",
+                sees_images,
+                baseline,
+                reducible,
+                variants,
+                plugin_name,
+                origin,
+                module,
+            )
         )
 
-    others = [other for other in manager.get_plugins() if other is not plugin]
-    manager.subset_hook_caller("register_searchers", remove_plugins=others)(register=register)
-    return list(registrations.values())
+    _call(manager, plugin, "register_searchers", register)
+    return _checked("searcher", registered)
 
 
 def _reductions(
     manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, plugin_version: str, module: str
 ) -> list[ReductionRegistration]:
-    registrations: dict[str, ReductionRegistration] = {}
+    registered: list[ReductionRegistration] = []
 
     def register(
         name: str,
@@ -313,18 +309,35 @@ def _reductions(
             )
         if name == IDENTITY:
             raise UserError(f"reduction {IDENTITY!r} is tdbench's own; take another name")
-        if name in registrations:
-            raise UserError(f"reduction {name!r} is registered twice by plugin {plugin_name}")
-        if not callable(factory):
-            raise UserError(f"the factory of reduction {name!r} must be callable, got {factory!r}")
         summary = summary or _first_line(factory)
-        registrations[name] = ReductionRegistration(
-            name, factory, summary, version or "", sees_images, takes_dim, plugin_name, origin, module
+        registered.append(
+            ReductionRegistration(
+                name, factory, summary, version or "", sees_images, takes_dim, plugin_name, origin, module
+            )
         )
 
+    _call(manager, plugin, "register_reductions", register)
+    return _checked("reduction", registered)
+
+
+def _call(manager: pluggy.PluginManager, plugin: Any, hook: str, register: Callable[..., None]) -> None:
+    """Call a hook of this plugin alone."""
     others = [other for other in manager.get_plugins() if other is not plugin]
-    manager.subset_hook_caller("register_reductions", remove_plugins=others)(register=register)
-    return list(registrations.values())
+    manager.subset_hook_caller(hook, remove_plugins=others)(register=register)
+
+
+def _checked(what: str, registered: list[R]) -> list[R]:
+    """What one plugin registered. Raises UserError for a name it gave twice, and a factory that is none."""
+    names: set[str] = set()
+    for registration in registered:
+        if registration.name in names:
+            raise UserError(f"{what} {registration.name!r} is registered twice by plugin {registration.plugin}")
+        if not callable(registration.factory):
+            raise UserError(
+                f"the factory of {what} {registration.name!r} must be callable, got {registration.factory!r}"
+            )
+        names.add(registration.name)
+    return registered
 
 
 def _first_line(factory: Callable[..., Any]) -> str:
