@@ -18,10 +18,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tdbench.pictures import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, best_so_far, figure_png, one_line
+from tdbench.pictures import (
+    CONFIRMED_COLOUR,
+    GRID,
+    INK,
+    PALE_INK,
+    TOLD_COLOUR,
+    ZERO,
+    best_so_far,
+    figure_png,
+    one_line,
+    style_axes,
+)
 from tdbench.stats import Estimate
 
-GRID, ZERO = "#e5e7eb", "#9ca3af"
 SERIES = ("#0f62a8", "#c8501e", "#0a7f5c", "#a63d88", "#8a6a00", "#5b5bd6", "#3d7a94", "#b0304f")
 MARKERS = "osD^vPX*"
 # In the page every colour becomes a CSS variable, so that light and dark need one figure.
@@ -269,11 +279,7 @@ def _figure(width: float, height: float, *, top: float, right: float = 0.12, lef
         (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     )
     axes.set_facecolor("none")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom", "top"]].set_color(ZERO)
-    axes.tick_params(labelsize=8.5, colors=INK)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
+    style_axes(axes)
     return figure, axes
 
 

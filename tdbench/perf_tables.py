@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tdbench import environment
 from tdbench.perf import GIGA, Benchmark, Peak, Row, sizes, summary, training_flop
+from tdbench.pictures import INK, ZERO, style_axes
 from tdbench.searcher_costs import BATCH, N_IMAGES, Cost
 
 BENCHMARK_COLUMNS = ("N", "B", "engine", "device", "trainings/s", "range", "x reference", "share of peak", "timed")
@@ -34,7 +35,6 @@ COLOURS = {
     "reference-multiprocess": "#15803d",
     "reference": "#6b7280",
 }
-INK = "#1f2937"
 
 
 def rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
@@ -131,7 +131,7 @@ def _panel(axes: Axes, n: int, rows: list[Row]) -> None:
         axes.vlines(batches, [row.slowest for row in line], [row.fastest for row in line], lw=1.2, color=colour)
     for device in dict.fromkeys(row.device for row in rows):
         rate = next(row.trainings_per_s / row.share_of_peak for row in rows if row.device == device)
-        axes.axhline(rate, ls="--", lw=1, color="#9ca3af", label=f"peak ({device})")
+        axes.axhline(rate, ls="--", lw=1, color=ZERO, label=f"peak ({device})")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator(sorted({row.batch for row in rows})))
@@ -140,10 +140,7 @@ def _panel(axes: Axes, n: int, rows: list[Row]) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.grid(axis="y", color="#e5e7eb", lw=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8.5, colors=INK)
+    style_axes(axes, grid="y")
     axes.set_title(f"N = {n}", fontsize=10, color=INK)
     axes.set_xlabel("B, trainings in one call", fontsize=9, color=INK)
 

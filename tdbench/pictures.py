@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ from tdbench.sources import SIDE
 MOST_SHOWN = 100  # images of one side of a labeling in a picture
 MOST_IN_STRIP = 16
 TOLD_COLOUR, CONFIRMED_COLOUR, INK, PALE_INK = "#c2410c", "#1d4ed8", "#1f2937", "#6b7280"
+GRID, ZERO = "#e5e7eb", "#9ca3af"
 _DPI = 150
 _WIDTH = 8.0  # inches
 _MARGIN = 0.12
@@ -184,6 +185,15 @@ def _heading(figure: Figure, height: float, title: str, told: float, confirmed: 
     figure.text(x, 1 - 0.38 / height, scores_text(told, confirmed, se), fontsize=10, color=INK, va="top")
 
 
+def style_axes(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
+    """The look that all axes of the project share."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom", "top"]].set_color(ZERO)
+    axes.tick_params(labelsize=8.5, colors=INK)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
 def _grid_rows(counts: list[int]) -> int:
     """Rows of two grids side by side: together about three times as wide as high, with few empty cells."""
     near = max(2, round(math.sqrt(sum(counts) / 3)))
@@ -213,11 +223,8 @@ def _draw_told(axes: Axes, told: NDArray[np.float64], confirmed: float, se: floa
     if below:
         text = f"{below} told below"
         axes.annotate(text, (0.005, 0.02), xycoords="axes fraction", fontsize=7.5, color=PALE_INK)
-    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
-    axes.axhline(0, color="#9ca3af", linewidth=0.8, zorder=1)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8.5, colors=INK)
+    style_axes(axes, grid="y")
+    axes.axhline(0, color=ZERO, linewidth=0.8, zorder=1)
     axes.legend(
         loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=3, markerscale=math.sqrt(12 / size)
     )

@@ -14,10 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tdbench.charts import GRID, ZERO
 from tdbench.errors import UserError, nearest
 from tdbench.image_set import ImageSet, Request, standardize
-from tdbench.pictures import INK
+from tdbench.pictures import INK, style_axes
 from tdbench.protocol import Protocol
 from tdbench.rng import Stream, permutation, replicate_seeds
 from tdbench.sources import Source
@@ -160,11 +159,7 @@ def panels(
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False, **shared)
     for axes in grid.flat:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(ZERO)
-        axes.tick_params(labelsize=8.5, colors=INK)
-        axes.grid(color=GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
+        style_axes(axes)
     return figure, grid
 
 

@@ -13,10 +13,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tdbench.charts import ZERO
 from tdbench.errors import UserError
 from tdbench.image_set import Request
-from tdbench.pictures import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR
+from tdbench.pictures import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, ZERO
 from tdbench.score import standard_error
 from tdbench.sources import Source
 from tdbench.space import TaskSpace

@@ -18,11 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tdbench.campaign import Result, run_all, write_picture
-from tdbench.charts import SERIES, ZERO
+from tdbench.charts import SERIES
 from tdbench.confirm import ReferenceScore
 from tdbench.engine import make_engine
 from tdbench.errors import UserError
-from tdbench.pictures import CONFIRMED_COLOUR, PALE_INK, TOLD_COLOUR, montage
+from tdbench.pictures import CONFIRMED_COLOUR, PALE_INK, TOLD_COLOUR, ZERO, montage
 from tdbench.plugins import load_plugins
 from tdbench.settings import RunSettings
 from tdbench.space import check_seed
