@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tdbench.charts import MARKERS, SERIES, ZERO
+from tdbench.charts import MARKERS, SERIES
 from tdbench.errors import UserError
+from tdbench.pictures import ZERO
 from tdbench.sources import Source
 from tdbench.stats import Estimate
 from tdbench.studies.common import (
@@ -20,6 +21,7 @@ from tdbench.studies.common import (
     choose_classes,
     class_size,
     draw_estimates,
+    interval_words,
     label_axes,
     legend_below,
     one_against_rest,
@@ -243,20 +245,29 @@ def skipped_words(measured: Measured) -> str:
     return f" Skipped: {'; '.join(parts)}."
 
 
+def opening_words(measured: Measured, settings: CellSettings) -> str:
+    """What was measured: classes, source, sizes and how the means were made."""
+    estimates = [measured.estimate(cell) for cell in measured.cells]
+    return (
+        f"{measured.classes[0]} against {', '.join(measured.classes[1:])} of {measured.source}, {settings.sets} image "
+        f"sets of {settings.replicates} replicates (mean over sets{interval_words(estimates)})"
+    )
+
+
 def explained_words(explained: Explained | None, cells: int) -> str:
-    """What the regression says, in a sentence or two."""
+    """What the regression says, and so which of the two explains more, in a sentence or two."""
     if explained is None:
         return "These cells are too few, or too alike, to tell the number of positives from the ratio."
     e = explained
     return (
         f"Over {cells} cells, log P alone explains {_share(e.by_positives)} of the variance of taskness, log R alone "
         f"{_share(e.by_ratio)}, both {_share(e.by_both)} (R^2 of least squares; bootstrap over sets); with both, a "
-        f"doubling of P changes taskness by {_signed(e.positives_slope)}, a doubling of R by {_signed(e.ratio_slope)}."
+        f"doubling of P changes taskness by {_signed(e.positives_slope)}, a doubling of R by {_signed(e.ratio_slope)}. "
+        f"So {_better_words(e.advantage)}."
     )
 
 
-def better_words(advantage: Estimate) -> str:
-    """Which of the two explains more, and whether that is sure."""
+def _better_words(advantage: Estimate) -> str:
     which = "the number of positives" if advantage.value > 0 else "the ratio"
     if not advantage.has_interval:
         return f"{which} explains more here, with no interval to say how surely"

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tdbench.charts import SERIES
+from tdbench.image_set import score
 from tdbench.protocol import validation_counts
 from tdbench.space import TaskSpace
 from tdbench.stats import Estimate
@@ -52,8 +53,9 @@ def study(settings: Settings, lab: Lab) -> Findings:
     requests = [
         study_request(space, np.eye(len(names))[:, space.class_of], space.seed, settings.replicates) for space in spaces
     ]
-    curves = np.stack(lab.curves(requests, "class tasks")).mean(axis=2)  # (sets, classes, steps)
-    scores = np.stack(lab.taskness(requests))  # (sets, classes, replicates)
+    every_curve = lab.curves(requests, "class tasks")
+    curves = np.stack(every_curve).mean(axis=2)  # (sets, classes, steps)
+    scores = np.stack([score(r, c, lab.engine) for r, c in zip(requests, every_curve, strict=True)])  # (.., replicates)
     taskness = {name: over_sets(scores[:, c]) for c, name in enumerate(names)}
     validation_positives = validation_counts(settings.n, spaces[0].n_positives)[0]
     baselines = Baselines(

@@ -13,16 +13,16 @@ from tdbench.studies.cells import (
     Cell,
     CellSettings,
     Measured,
-    better_words,
     cell_figure,
     cell_table,
     check_sizes,
     explain,
     explained_words,
     measure,
+    opening_words,
     skipped_words,
 )
-from tdbench.studies.common import interval_words, setting, shown
+from tdbench.studies.common import setting, shown
 from tdbench.studies.lab import Findings, Lab
 
 QUICK = {"positives": (5, 10, 20), "ratios": (1, 4, 9), "replicates": 3, "steps": 50}
@@ -46,13 +46,10 @@ def study(settings: Settings, lab: Lab) -> Findings:
     large = {cell: f"more than {settings.most} images" for cell in cells if cell.n > settings.most}
     measured = measure(cells, settings, lab, large)
     explained = explain(measured)
-    estimates = [measured.estimate(cell) for cell in measured.cells]
-    better = f" So {better_words(explained.advantage)}." if explained else ""
     paragraph = (
-        f"{measured.classes[0]} against {', '.join(measured.classes[1:])} of {measured.source}, {settings.sets} image "
-        f"sets of {settings.replicates} replicates (mean over sets{interval_words(estimates)}). "
+        f"{opening_words(measured, settings)}. "
         f"{' '.join(_range_words(measured, p) for p in sorted({c.positives for c in measured.cells}))} "
-        f"{explained_words(explained, len(measured.cells))}{better} Expected: the number of positives matters mostly, "
+        f"{explained_words(explained, len(measured.cells))} Expected: the number of positives matters mostly, "
         f"not the ratio{_verdict(explained.advantage) if explained else ''}.{skipped_words(measured)}"
     )
     return Findings(

@@ -22,7 +22,7 @@ from tdbench.campaign import run_all
 from tdbench.charts import MARKERS, SERIES
 from tdbench.engine.reference import Network, network, torch_threads
 from tdbench.errors import UserError
-from tdbench.image_set import ImageSet
+from tdbench.image_set import ImageSet, Request
 from tdbench.plugins import load_plugins
 from tdbench.protocol import Protocol
 from tdbench.quadratic import leave_one_out_form, values
@@ -246,9 +246,8 @@ def _summed_training_loss(
 
 def _one_training(lab: Lab, space: TaskSpace, labels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(L,) taskness of one training each, of its own, as a searcher would be told it."""
-    request = study_request(space, labels, space.seed, 1)
     seeds = replicate_seeds(Stream.STUDY, space.seed, 2, np.arange(len(labels)), 1)
-    return lab.taskness([type(request)(space, request.labels, seeds)], "one training each")[0][:, 0]
+    return lab.taskness([Request(space, labels, seeds)], "one training each")[0][:, 0]
 
 
 def _correlation(points: pd.DataFrame, proxy: str) -> Estimate:

@@ -13,16 +13,16 @@ from tdbench.studies.cells import (
     Cell,
     CellSettings,
     Measured,
-    better_words,
     cell_figure,
     cell_table,
     check_sizes,
     explain,
     explained_words,
     measure,
+    opening_words,
     skipped_words,
 )
-from tdbench.studies.common import interval_words, setting, shown
+from tdbench.studies.common import setting, shown
 from tdbench.studies.lab import Findings, Lab
 
 EXPECTED_N, EXPECTED_RATIO = 400, 19
@@ -44,14 +44,11 @@ def study(settings: Settings, lab: Lab) -> Findings:
     measured = measure(cells, settings, lab, {})
     explained = explain(measured)
     sizes = sorted({cell.n for cell in measured.cells})
-    estimates = [measured.estimate(cell) for cell in measured.cells]
     limits = " ".join(_limit_words(measured, n) for n in sizes)
-    better = f" So {better_words(explained.advantage)}." if explained else ""
     paragraph = (
-        f"{measured.classes[0]} against {', '.join(measured.classes[1:])} of {measured.source}, {settings.sets} image "
-        f"sets of {settings.replicates} replicates (mean over sets{interval_words(estimates)}); a cell counts as "
+        f"{opening_words(measured, settings)}; a cell counts as "
         f"generalizing where all of its interval lies above 0. {limits} "
-        f"{explained_words(explained, len(measured.cells))}{better} "
+        f"{explained_words(explained, len(measured.cells))} "
         f"Expected: at N = {EXPECTED_N} generalization is lost beyond 1:{EXPECTED_RATIO}"
         f"{_verdict(measured)}.{skipped_words(measured)}"
     )

@@ -22,20 +22,6 @@ TINY = {"n": 20, "classes": ("3", "0", "1", "7"), "ablations": (20, 40), "sets":
 ENGINE = make_engine()
 
 
-class WatchedLab(Lab):
-    """Keeps what it was asked to train."""
-
-    def curves(self, requests, what="trainings"):
-        self.requests = list(requests)
-        return super().curves(requests, what)
-
-
-@pytest.fixture
-def lab(tmp_path):
-    with WatchedLab(Options(out=tmp_path), ENGINE) as lab:
-        yield lab
-
-
 def orders(n: int, count: int) -> np.ndarray:
     return permutation(n, Stream.EXCHANGES, (np.zeros(count, dtype=np.int64), np.arange(count, dtype=np.int64)))
 

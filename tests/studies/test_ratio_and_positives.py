@@ -16,20 +16,6 @@ TINY = {"sets": 4, "replicates": 2, "steps": 5}
 ENGINE = make_engine()
 
 
-class WatchedLab(Lab):
-    """Keeps what it was asked to train."""
-
-    def curves(self, requests, what="trainings"):
-        self.requests = list(requests)
-        return super().curves(requests, what)
-
-
-@pytest.fixture
-def lab(tmp_path):
-    with WatchedLab(Options(out=tmp_path), ENGINE) as lab:
-        yield lab
-
-
 @pytest.fixture
 def plain_colours(tmp_path):
     """A source of six classes of 30 images, each class of one grey, so that an image tells its class."""
