@@ -56,8 +56,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Seed:
-    """One run as the figures need it; `told_curve` may be empty where the log is not at hand."""
+class Member:
+    """One run, or all of a searcher in one space; `told_curve` may be empty where it is not at hand."""
 
     name: str
     told: float
@@ -68,11 +68,11 @@ class Seed:
 
 @dataclass(frozen=True)
 class Group:
-    """One searcher on one space: its runs, and estimates over them."""
+    """One searcher: its runs in a space, or its spaces, and estimates over them."""
 
     searcher: str
     colour: int  # position among the searchers of the whole report
-    seeds: Sequence[Seed]
+    members: Sequence[Member]
     checkpoints: Mapping[int, Estimate]  # evaluations -> confirmed
     told: Mapping[int, Estimate]  # evaluations -> best told
 
@@ -122,19 +122,19 @@ class Chart:
         return f'<svg role="img" aria-label="{label}" viewBox="{match[1]}" style="max-width:{width:.0f}px">'
 
 
-def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], width: float = 6.6) -> Chart:
-    """Each run as a bar from what it confirmed to what it was told: the longer, the more optimistic."""
-    heights = [0.34 + 0.085 * max(len(group.seeds), 2) for group in groups]
+def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], each: str, width: float = 6.6) -> Chart:
+    """A bar from confirmed to told for `each` run or space of every searcher: the longer, the more optimistic."""
+    heights = [0.34 + 0.085 * max(len(group.members), 2) for group in groups]
     figure, axes = _figure(width, sum(heights) + 1.4, top=0.8, left=0.12)
-    chart = Chart(figure, f"Told against confirmed taskness of every run of {_names(groups)}.")
+    chart = Chart(figure, f"Told against confirmed taskness of every {each} of {_names(groups)}.")
     y = 0.0
     for group, height in zip(groups, heights, strict=True):
         axes.axhline(y, color=GRID, linewidth=0.8)
-        label = one_line(group.searcher, 40) + ("" if group.seeds else " (every run failed)")
+        label = one_line(group.searcher, 40) + ("" if group.members else " (every run failed)")
         axes.text(0.006, y + 0.04, label, **_AT_LEFT, transform=axes.get_yaxis_transform())
-        runs = sorted(group.seeds, key=lambda seed: np.nan_to_num(seed.confirmed, nan=-9), reverse=True)
-        for i, seed in enumerate(runs):
-            _dumbbell(chart, axes, seed, group.searcher, y + 0.3 + 0.085 * i)
+        runs = sorted(group.members, key=lambda member: np.nan_to_num(member.confirmed, nan=-9), reverse=True)
+        for i, member in enumerate(runs):
+            _dumbbell(chart, axes, member, group.searcher, y + 0.3 + 0.085 * i)
         y += height
     axes.set_ylim(y, 0)
     axes.set_yticks([])
@@ -142,7 +142,7 @@ def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], width
     axes.scatter([], [], s=22, color=CONFIRMED_COLOUR, label="confirmed")
     axes.scatter([], [], s=22, facecolors="none", edgecolors=TOLD_COLOUR, label="told")
     axes.plot([], [], color=PALE_INK, linewidth=1.2, label="optimism")
-    values = [v for group in groups for seed in group.seeds for v in (seed.told, seed.confirmed)]
+    values = [v for group in groups for member in group.members for v in (member.told, member.confirmed)]
     _limits(axes.set_xlim, [*values, *(line.value for line in lines)], 0.0)
     _reference_lines(axes, lines)
     axes.set_xlabel("taskness (0 noise, 1 perfect)", color=INK, fontsize=9)
@@ -150,10 +150,10 @@ def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], width
     return chart
 
 
-def confirmed_over_evaluations(groups: Sequence[Group], lines: Sequence[Line], width: float = 6.6) -> Chart:
-    """Confirmed taskness of the recommendation after parts of the budget, one line per searcher with intervals."""
+def confirmed_over_evaluations(groups: Sequence[Group], lines: Sequence[Line], over: str, width: float = 6.6) -> Chart:
+    """Confirmed taskness of the recommendation after parts of the budget, a line per searcher, with intervals."""
     figure, axes = _figure(width, 3.9, top=0.2, right=1.45)
-    chart = Chart(figure, f"Confirmed taskness over evaluations, with intervals over seeds, of {_names(groups)}.")
+    chart = Chart(figure, f"Confirmed taskness over evaluations, with intervals over {over}, of {_names(groups)}.")
     values, ends = [line.value for line in lines], []
     spread = 0.006 * max((max(g.checkpoints, default=1) for g in groups), default=1)
     for i, group in enumerate(groups):
@@ -182,20 +182,20 @@ def told_and_confirmed_curves(group: Group, limits: tuple[float, float], width: 
     """Best told of every run of one searcher, and what the recommendations on the way were worth."""
     figure, axes = _figure(width, 2.5, top=0.42)
     chart = Chart(figure, f"Best told taskness and confirmed checkpoints over evaluations of {group.searcher}.")
-    for seed in group.seeds:
-        if len(seed.told_curve):
-            x = np.unique(np.linspace(1, len(seed.told_curve), _CURVE_POINTS).round().astype(int))
-            curve = axes.plot(x, best_so_far(seed.told_curve)[x - 1], color=TOLD_COLOUR, linewidth=0.8, alpha=0.4)
-            chart.tip(curve[0], f"{seed.name}: told {seed.told:.2f}")
+    for member in group.members:
+        if len(member.told_curve):
+            x = np.unique(np.linspace(1, len(member.told_curve), _CURVE_POINTS).round().astype(int))
+            curve = axes.plot(x, best_so_far(member.told_curve)[x - 1], color=TOLD_COLOUR, linewidth=0.8, alpha=0.4)
+            chart.tip(curve[0], f"{member.name}: told {member.told:.2f}")
         dots = axes.plot(
-            list(seed.checkpoints),
-            list(seed.checkpoints.values()),
+            list(member.checkpoints),
+            list(member.checkpoints.values()),
             "o",
             markersize=3,
             color=CONFIRMED_COLOUR,
             alpha=0.4,
         )
-        chart.tip(dots[0], f"{seed.name}: confirmed {seed.confirmed:.2f}")
+        chart.tip(dots[0], f"{member.name}: confirmed {member.confirmed:.2f}")
     told = list(group.told.values())
     axes.fill_between(
         list(group.told), [e.low for e in told], [e.high for e in told], color=TOLD_COLOUR, alpha=0.16, linewidth=0
@@ -250,7 +250,7 @@ def critical_difference(
 
 def taskness_limits(groups: Sequence[Group]) -> tuple[float, float]:
     """Ends of a taskness axis that the told and confirmed values of these searchers can share."""
-    values = [v for g in groups for s in g.seeds for v in (s.told, s.confirmed, *s.checkpoints.values())]
+    values = [v for g in groups for s in g.members for v in (s.told, s.confirmed, *s.checkpoints.values())]
     finite = [v for v in values if np.isfinite(v)]
     return max(min([0.0, *finite]), -0.75) - 0.06, min(max([0.2, *finite]), 1.0) + 0.06
 
@@ -283,11 +283,11 @@ def _figure(width: float, height: float, *, top: float, right: float = 0.12, lef
     return figure, axes
 
 
-def _dumbbell(chart: Chart, axes: Axes, seed: Seed, searcher: str, y: float) -> None:
-    axes.plot([seed.confirmed, seed.told], [y, y], color=PALE_INK, linewidth=1.2, alpha=0.7, zorder=2)
-    axes.scatter([seed.told], [y], s=20, facecolors="none", edgecolors=TOLD_COLOUR, linewidths=1.2, zorder=3)
-    point = axes.scatter([seed.confirmed], [y], s=22, color=CONFIRMED_COLOUR, zorder=3, linewidths=0)
-    chart.tip(point, f"{searcher}, {seed.name}: told {seed.told:.2f}, confirmed {seed.confirmed:.2f}")
+def _dumbbell(chart: Chart, axes: Axes, member: Member, searcher: str, y: float) -> None:
+    axes.plot([member.confirmed, member.told], [y, y], color=PALE_INK, linewidth=1.2, alpha=0.7, zorder=2)
+    axes.scatter([member.told], [y], s=20, facecolors="none", edgecolors=TOLD_COLOUR, linewidths=1.2, zorder=3)
+    point = axes.scatter([member.confirmed], [y], s=22, color=CONFIRMED_COLOUR, zorder=3, linewidths=0)
+    chart.tip(point, f"{searcher}, {member.name}: told {member.told:.2f}, confirmed {member.confirmed:.2f}")
 
 
 def _reference_lines(axes: Axes, lines: Sequence[Line]) -> None:

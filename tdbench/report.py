@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tdbench import charts, environment, stats
-from tdbench.charts import Chart, Group, Line, Seed
+from tdbench.charts import Chart, Group, Line, Member
 from tdbench.confirm import space_references
 from tdbench.leaderboard import CHECKPOINTS, Row
 from tdbench.pictures import best_so_far, figure_png, image_png, strips_figure, write_bytes
 from tdbench.race import search_budget
 from tdbench.standings import (
+    PROTOCOL_FIELDS,
     OverallTable,
     RunProtocol,
     ScoredRun,
@@ -82,7 +83,7 @@ def write_report(out: Path, to: Path | None = None) -> Path:
 
 
 def write_figures(out: Path, folder: Path) -> list[Path]:
-    """Write the main figures of every space as PNG files. Returns their paths.
+    """Write the main figures of every space, and over spaces, as PNG files. Returns their paths.
 
     Raises:
         UserError: there are no results, or a file cannot be written.
@@ -91,15 +92,32 @@ def write_figures(out: Path, folder: Path) -> list[Path]:
     colours = _colours(ranked)
     written = []
     for table, log in zip(ranked.tables, logs, strict=True):
-        for name, chart in _main_charts(table, log, colours).items():
-            stem = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{table.name}-b{table.protocol.budget}-{name}")
-            written.append(folder / f"{stem}.png")
-            write_bytes(written[-1], chart.png())
+        pictures = {name: chart.png() for name, chart in _space_charts(table, log, colours).items()}
         if log.pixels is not None and log.labels:
-            stem = re.sub(r"[^A-Za-z0-9.-]+", "-", f"{table.name}-b{table.protocol.budget}-found")
-            written.append(folder / f"{stem}.png")
-            write_bytes(written[-1], figure_png(strips_figure(_strips(table, log, log.pixels))))
+            pictures["found"] = figure_png(strips_figure(_strips(table, log, log.pixels)))
+        written += _write(folder, f"{table.name}-{_protocol_words(table.protocol, ranked)}", pictures)
+    for overall in ranked.overall:
+        pictures = {name: chart.png() for name, chart in _overall_charts(overall, colours).items()}
+        written += _write(folder, f"{len(overall.tables)}-spaces-{_protocol_words(overall.protocol, ranked)}", pictures)
     return written
+
+
+def _protocol_words(protocol: RunProtocol, ranked: Standings) -> str:
+    """The budget, and what else tells this protocol from the others of the folder."""
+    others = [table.protocol for table in ranked.tables]
+    differing = [
+        name
+        for name in PROTOCOL_FIELDS
+        if name != "budget" and any(getattr(other, name) != getattr(protocol, name) for other in others)
+    ]
+    return "-".join([f"b{protocol.budget}", *(f"{name}-{getattr(protocol, name)}" for name in differing)])
+
+
+def _write(folder: Path, stem: str, pictures: dict[str, bytes]) -> list[Path]:
+    paths = [folder / re.sub(r"[^A-Za-z0-9.-]+", "-", f"{stem}-{name}.png") for name in pictures]
+    for path, picture in zip(paths, pictures.values(), strict=True):
+        write_bytes(path, picture)
+    return paths
 
 
 def page(ranked: Standings, logs: Sequence[SpaceLog]) -> str:
@@ -122,7 +140,7 @@ def page(ranked: Standings, logs: Sequence[SpaceLog]) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sections=sections,
-        overall=[_overall(table, f"overall-{i}") for i, table in enumerate(ranked.overall, start=1)],
+        overall=[_overall(table, f"overall-{i}", colours) for i, table in enumerate(ranked.overall, start=1)],
         columns=COLUMNS,
     )
 
@@ -142,7 +160,7 @@ def _space_log(table: SpaceTable, store: Store) -> SpaceLog:
     n = table.settings.n
     logged = {record.id for record in records} & {run.row.run for run in _runs(table)}
     labels = {run: store.recommended(run, n) for run in logged}
-    protocol = {name: getattr(table.protocol, name) for name in RunProtocol.__dataclass_fields__}
+    protocol = {name: getattr(table.protocol, name) for name in PROTOCOL_FIELDS}
     searched = search_budget(table.protocol.recommend, table.protocol.budget)
     return SpaceLog(
         store.pixels(table.space),
@@ -176,13 +194,20 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _main_charts(table: SpaceTable, log: SpaceLog, colours: dict[str, int]) -> dict[str, Chart]:
-    groups, lines = _groups(table, log, colours), _lines(table)
+def _space_charts(table: SpaceTable, log: SpaceLog, colours: dict[str, int]) -> dict[str, Chart]:
+    return _main_charts(_groups(table, log, colours), _lines(table), "run", "seeds")
+
+
+def _overall_charts(table: OverallTable, colours: dict[str, int]) -> dict[str, Chart]:
+    return _main_charts(_overall_groups(table, colours), _overall_lines(table), "space", "spaces")
+
+
+def _main_charts(groups: Sequence[Group], lines: Sequence[Line], each: str, over: str) -> dict[str, Chart]:
     drawn = {}
-    if any(group.seeds for group in groups):
-        drawn["told-and-confirmed"] = charts.told_against_confirmed(groups, lines)
+    if any(group.members for group in groups):
+        drawn["told-and-confirmed"] = charts.told_against_confirmed(groups, lines, each)
     if any(len(group.checkpoints) > 1 for group in groups):
-        drawn["confirmed-over-evaluations"] = charts.confirmed_over_evaluations(groups, lines)
+        drawn["confirmed-over-evaluations"] = charts.confirmed_over_evaluations(groups, lines, over)
     return drawn
 
 
@@ -209,29 +234,50 @@ def _groups(table: SpaceTable, log: SpaceLog, colours: dict[str, int]) -> list[G
     """The searchers as the figures need them, best first. Failed runs are in the estimates, but have no curve."""
     groups = []
     for standing in table.standings:
-        seeds = [_seed(run.row, log) for run in standing.runs if not run.failed]
-        estimates = {
-            round(share * table.protocol.budget): estimate
-            for share, estimate in zip(CHECKPOINTS, standing.checkpoints, strict=True)
-            if math.isfinite(estimate.value)
-        }
-        groups.append(Group(standing.searcher, colours[standing.searcher], seeds, estimates, _told_estimates(seeds)))
+        members = [_member(run.row, log) for run in standing.runs if not run.failed]
+        estimates = _over_evaluations(standing.checkpoints, table.protocol.budget)
+        groups.append(
+            Group(standing.searcher, colours[standing.searcher], members, estimates, _told_estimates(members))
+        )
     return groups
 
 
-def _seed(row: Row, log: SpaceLog) -> Seed:
+def _member(row: Row, log: SpaceLog) -> Member:
     values = (row.confirmed_10, row.confirmed_20, row.confirmed_50, row.confirmed)
     points = {round(share * row.budget): v for share, v in zip(CHECKPOINTS, values, strict=True) if math.isfinite(v)}
-    return Seed(f"seed {row.seed}", row.told, row.confirmed, points, log.told.get(row.run, np.zeros(0)))
+    return Member(f"seed {row.seed}", row.told, row.confirmed, points, log.told.get(row.run, np.zeros(0)))
 
 
-def _told_estimates(seeds: Sequence[Seed]) -> dict[int, Estimate]:
+def _overall_groups(table: OverallTable, colours: dict[str, int]) -> list[Group]:
+    """The searchers as the figures over spaces need them, best first. A space where every run failed has no bar."""
+    groups = []
+    for overall in table.standings:
+        members = [
+            Member(f"space seed {t.settings.space_seed}", s.told, s.confirmed.value, {}, np.zeros(0))
+            for t, s in zip(table.tables, overall.in_spaces, strict=True)
+            if math.isfinite(s.told)
+        ]
+        estimates = _over_evaluations(overall.checkpoints, table.protocol.budget)
+        groups.append(Group(overall.searcher, colours[overall.searcher], members, estimates, {}))
+    return groups
+
+
+def _over_evaluations(checkpoints: Sequence[Estimate], budget: int) -> dict[int, Estimate]:
+    """Evaluations -> what is known of the checkpoint after them."""
+    return {
+        round(share * budget): estimate
+        for share, estimate in zip(CHECKPOINTS, checkpoints, strict=True)
+        if math.isfinite(estimate.value)
+    }
+
+
+def _told_estimates(members: Sequence[Member]) -> dict[int, Estimate]:
     """Interquartile mean of best told, at evaluations that every run has reached."""
-    reached = min((len(seed.told_curve) for seed in seeds), default=0)
+    reached = min((len(member.told_curve) for member in members), default=0)
     if not reached:
         return {}
     at = np.unique(np.geomspace(1, reached, _TOLD_POINTS).round().astype(int))
-    curves = np.array([best_so_far(seed.told_curve[:reached])[at - 1] for seed in seeds])
+    curves = np.array([best_so_far(member.told_curve[:reached])[at - 1] for member in members])
     known = np.isfinite(curves).all(axis=0)
     return {int(x): stats.iqm_interval(v) for x, v in zip(at[known], curves.T[known], strict=True)}
 
@@ -248,11 +294,23 @@ def _lines(table: SpaceTable) -> list[Line]:
     return [*lines, *(Line("random labelings", mean) for mean in means)]
 
 
+def _overall_lines(table: OverallTable) -> list[Line]:
+    """Means over spaces of what figures of one space draw; none where a space's references are not known."""
+    in_spaces = [_lines(t) for t in table.tables]
+    names = ("best class task", "best pixel statistic", "random labelings")
+    if any(len(lines) != len(names) for lines in in_spaces):
+        return []
+    return [
+        Line(name, float(np.mean([line.value for line in lines])))
+        for name, lines in zip(names, zip(*in_spaces, strict=True), strict=True)
+    ]
+
+
 def _section(table: SpaceTable, log: SpaceLog, anchor: str, colours: dict[str, int]) -> dict[str, Any]:
     """What the template shows of one space."""
     groups = _groups(table, log, colours)
     limits = charts.taskness_limits(groups)
-    drawn = {name: Markup(c.svg(f"{anchor}-{name}")) for name, c in _main_charts(table, log, colours).items()}
+    drawn = {name: Markup(c.svg(f"{anchor}-{name}")) for name, c in _space_charts(table, log, colours).items()}
     rows = [run.row for run in _runs(table)]
     classes = table.settings.classes.replace("|", ", ")
     notes = [note[0].upper() + note[1:] + "." for note in table.notes]
@@ -273,7 +331,7 @@ def _section(table: SpaceTable, log: SpaceLog, anchor: str, colours: dict[str, i
                 "svg": Markup(charts.told_and_confirmed_curves(group, limits).svg(f"{anchor}-facet-{i}")),
             }
             for i, group in enumerate(groups)
-            if group.seeds
+            if group.members
         ],
         "matrix": _matrix(table),
         "sprite": _sprite(log.pixels) if log.pixels is not None and log.labels else None,
@@ -289,7 +347,7 @@ def _ranking(table: SpaceTable) -> list[dict[str, Any]]:
     """Searchers and, among them by score, the summaries of the reference tasks."""
     ranking = [_ranked(standing) for standing in table.standings]
     for line in table.reference_summary:
-        blank = dict.fromkeys(("rank", "told", "optimism", "seeds", "failed"))
+        blank = dict.fromkeys(("rank", "told", "optimism", "distinct", "seeds", "failed"))
         none = Estimate(math.nan, math.nan, math.nan, 0)
         score = Estimate(line.mean, math.nan, math.nan, 0)
         ranking.append({**blank, "name": line.name, "mark": "", "confirmed": score, "anytime": none, "reference": True})
@@ -305,6 +363,7 @@ def _ranked(standing: Standing) -> dict[str, Any]:
         "told": standing.told,
         "optimism": standing.optimism,
         "anytime": standing.anytime,
+        "distinct": standing.distinct,
         "seeds": len(standing.runs),
         "failed": standing.failed,
         "reference": False,
@@ -322,14 +381,21 @@ def _matrix(table: SpaceTable) -> dict[str, Any] | None:
     return {"names": names, "rows": rows}
 
 
-def _overall(table: OverallTable, anchor: str) -> dict[str, Any]:
+def _overall(table: OverallTable, anchor: str, colours: dict[str, int]) -> dict[str, Any]:
     names = [standing.searcher for standing in table.standings]
     diagram = None
     if table.ranks is not None:
         ranks = table.ranks
         chart = charts.critical_difference(names, ranks.average_ranks, ranks.critical_difference, ranks.n_spaces)
         diagram = Markup(chart.svg(anchor))
-    return {"anchor": anchor, "table": table, "diagram": diagram}
+    drawn = {name: Markup(c.svg(f"{anchor}-{name}")) for name, c in _overall_charts(table, colours).items()}
+    return {
+        "anchor": anchor,
+        "table": table,
+        "optimism": drawn.get("told-and-confirmed"),
+        "curves": drawn.get("confirmed-over-evaluations"),
+        "diagram": diagram,
+    }
 
 
 def _settings(rows: Sequence[Row]) -> list[tuple[str, str]]:

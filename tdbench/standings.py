@@ -157,16 +157,50 @@ class SpaceTable:
 
 @dataclass(frozen=True)
 class OverallStanding:
-    """One searcher over spaces; `confirmed` is the mean over spaces of its scores, with an interval over spaces.
+    """One searcher over spaces: means over spaces of its interquartile means over seeds.
 
-    `scores` are its interquartile means over seeds, one per space in the table's order.
+    Attributes:
+        confirmed, checkpoints: with intervals over spaces; `checkpoints` as in `Standing`.
+        average_rank: mean over spaces of its rank in each.
+        in_spaces: its standing in each space, in the table's order.
     """
 
     rank: float
     searcher: str
     confirmed: Estimate
     average_rank: float
-    scores: tuple[float, ...]
+    in_spaces: tuple[Standing, ...]
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Interquartile mean over seeds of confirmed taskness in each space."""
+        return tuple(standing.confirmed.value for standing in self.in_spaces)
+
+    @property
+    def checkpoints(self) -> tuple[Estimate, ...]:
+        return tuple(
+            _mean_or_nan([standing.checkpoints[i].value for standing in self.in_spaces])
+            for i in range(len(CHECKPOINTS))
+        )
+
+    @property
+    def told(self) -> float:
+        """NaN where every run in a space failed."""
+        return float(np.mean([standing.told for standing in self.in_spaces]))
+
+    @property
+    def optimism(self) -> float:
+        """NaN where every run in a space failed."""
+        return float(np.mean([standing.optimism for standing in self.in_spaces]))
+
+    @property
+    def distinct(self) -> float:
+        """Median over all runs of the number of different labelings evaluated."""
+        return float(np.median([run.row.distinct for standing in self.in_spaces for run in standing.runs]))
+
+    @property
+    def sees_images(self) -> bool:
+        return any(standing.sees_images for standing in self.in_spaces)
 
 
 @dataclass(frozen=True)
@@ -174,17 +208,22 @@ class OverallTable:
     """Searchers over the spaces that all of them were run on, under one protocol; best mean first.
 
     Attributes:
-        spaces: names of the spaces.
+        tables: the tables of the spaces, of which those searchers are compared that are in all of them.
         ranks: Friedman's test and the critical difference, ranks in the order of the standings; None for fewer than 3
             searchers or 5 spaces.
         left_out: searchers and spaces that are not in the table because the searchers were not run on all spaces.
     """
 
     protocol: RunProtocol
-    spaces: tuple[str, ...]
+    tables: tuple[SpaceTable, ...]
     standings: tuple[OverallStanding, ...]
     ranks: RankTest | None
     left_out: tuple[str, ...]
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Names of the spaces."""
+        return tuple(table.name for table in self.tables)
 
 
 @dataclass(frozen=True)
@@ -306,7 +345,8 @@ def overall_table(tables: Sequence[SpaceTable]) -> OverallTable | None:
     chosen, spaces = _largest_block(tables)
     if len(spaces) < 2:
         return None
-    scores = np.array([[_by_name(table)[name].confirmed.value for name in chosen] for table in spaces])
+    by_name = [_by_name(table) for table in spaces]
+    scores = np.array([[standings[name].confirmed.value for name in chosen] for standings in by_name])
     means = [stats.mean_interval(column) for column in scores.T]
     ranks = stats.average_ranks([[mean.value for mean in means]])
     order = sorted(range(len(chosen)), key=lambda i: (ranks[i], chosen[i]))
@@ -314,9 +354,15 @@ def overall_table(tables: Sequence[SpaceTable]) -> OverallTable | None:
     everyone = sorted({standing.searcher for table in tables for standing in table.standings})
     return OverallTable(
         protocol=spaces[0].protocol,
-        spaces=tuple(table.name for table in spaces),
+        tables=tuple(spaces),
         standings=tuple(
-            OverallStanding(float(ranks[i]), chosen[i], means[i], float(average[i]), tuple(scores[:, i].tolist()))
+            OverallStanding(
+                float(ranks[i]),
+                chosen[i],
+                means[i],
+                float(average[i]),
+                tuple(standings[chosen[i]] for standings in by_name),
+            )
             for i in order
         ),
         ranks=stats.rank_searchers(scores[:, order]),
@@ -385,9 +431,18 @@ def _standing(searcher: str, runs: list[ScoredRun]) -> Standing:
 
 
 def _iqm_or_nan(values: Sequence[float]) -> Estimate:
+    return _unknown(values) or stats.iqm_interval(values)
+
+
+def _mean_or_nan(values: Sequence[float]) -> Estimate:
+    return _unknown(values) or stats.mean_interval(values)
+
+
+def _unknown(values: Sequence[float]) -> Estimate | None:
+    """An estimate of NaN where one of the values is."""
     if any(math.isnan(value) for value in values):
         return Estimate(math.nan, math.nan, math.nan, len(values))
-    return stats.iqm_interval(values)
+    return None
 
 
 def _notes(ranked: Sequence[Standing], failure: float, superseded: int) -> Iterable[str]:

@@ -38,7 +38,12 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this
 
 
 def fill(
-    out: Path, spaces: list[TaskSpace], searchers: tuple[str, ...] = SEARCHERS, n_seeds: int = 5, budget: int = 120
+    out: Path,
+    spaces: list[TaskSpace],
+    searchers: tuple[str, ...] = SEARCHERS,
+    n_seeds: int = 5,
+    budget: int = 120,
+    recommend: str = "searcher",
 ) -> None:
     """Write results of runs that never happened: per searcher its own level, per run its own luck."""
     generator = np.random.default_rng(0)
@@ -52,23 +57,24 @@ def fill(
             store.add_confirmations(space.identity, engine_tag(*ENGINE), labels, values)
             for k, searcher in enumerate(searchers):
                 for seed in range(n_seeds):
-                    _add_run(store, out, space, searcher, seed, budget, level=0.45 - 0.1 * k, generator=generator)
+                    settings = RunSettings(
+                        searcher=searcher,
+                        data="digits",
+                        n=space.n,
+                        ratio=space.ratio,
+                        seed=seed,
+                        budget=budget,
+                        recommend=recommend,
+                    )
+                    _add_run(store, out, space, settings, level=0.45 - 0.1 * k, generator=generator)
 
 
 def _add_run(
-    store: Store,
-    out: Path,
-    space: TaskSpace,
-    searcher: str,
-    seed: int,
-    budget: int,
-    *,
-    level: float,
-    generator: np.random.Generator,
+    store: Store, out: Path, space: TaskSpace, settings: RunSettings, *, level: float, generator: np.random.Generator
 ) -> None:
-    settings = RunSettings(searcher=searcher, data="digits", n=space.n, ratio=space.ratio, seed=seed, budget=budget)
+    seed, budget = settings.seed, settings.budget
     record = store.begin(settings.key(space), 1, space.identity, dataclasses.asdict(settings), "1.0", ENGINE)
-    failed = searcher == HOSTILE and seed == 0
+    failed = settings.searcher == HOSTILE and seed == 0
     count = budget // 3 if failed else budget
     labels = space.random_labelings(count, seed)
     told = (level - 0.1 + 0.2 * np.arange(count) / budget + generator.normal(0, 0.2, count)).clip(-1, 1)
@@ -89,7 +95,7 @@ def _row(
         space=space.identity, data=space.source, classes="|".join(space.classes), n=space.n, ratio=space.ratio,
         space_seed=space.seed, split="stratified", steps=100, lr=1e-3, searcher=settings.searcher,
         searcher_version="1.0", sees_images=settings.searcher == "cmaes", seed=settings.seed, budget=settings.budget,
-        batch=settings.batch, replicates=1, noise="fresh", confirm=32, recommend="searcher", told=float(told.max()),
+        batch=settings.batch, replicates=1, noise="fresh", confirm=32, recommend=settings.recommend, told=float(told.max()),
         recommended_told=float(told.max()), confirmed=points[3], confirmed_se=nothing if failed else 0.02,
         optimism=float(told.max()) - points[3], confirmed_10=points[0], confirmed_20=points[1],
         confirmed_50=points[2], distinct=len(told), evaluations=len(told), trainings=len(told), seconds=12.5,
@@ -298,10 +304,19 @@ def test_a_space_on_which_every_run_failed_is_reported(tmp_path: Path) -> None:
     assert "RuntimeError" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
-def test_figures_are_written_for_every_space(results: Path, tmp_path: Path) -> None:
+def test_figures_are_written_for_every_space_and_over_spaces(results: Path, tmp_path: Path) -> None:
     written = write_figures(results, tmp_path)
-    assert len(written) == 6
+    assert len(set(written)) == 2 * 3 + 2
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
+def test_figures_of_one_space_under_two_protocols_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    space = TaskSpace("digits", n=10, engine="reference")
+    for recommend in ("searcher", "best"):
+        fill(tmp_path, [space], ("random",), n_seeds=1, budget=32, recommend=recommend)
+    written = write_figures(tmp_path, tmp_path / "figures")
+    assert len(set(written)) == len(written) == 6
+    assert sum("recommend-best" in path.name for path in written) == 3
 
 
 def test_the_command_writes_where_it_is_told_and_says_so(small: Path, tmp_path: Path) -> None:

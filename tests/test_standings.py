@@ -182,6 +182,9 @@ def test_spaces_are_aggregated_after_seeds_and_their_interval_counts_spaces():
     assert best.confirmed.n == 6  # spaces, not the 30 runs
     assert best.confirmed.value == pytest.approx(np.mean(best.scores))
     assert best.average_rank == 1
+    assert best.told == pytest.approx(np.mean([standing.told for standing in best.in_spaces]))
+    assert best.optimism == pytest.approx(best.told - best.confirmed.value, abs=0.05)
+    assert best.checkpoints[-1].value == pytest.approx(best.confirmed.value)
     assert table.ranks.n_spaces == 6
     assert table.ranks.average_ranks == tuple(s.average_rank for s in table.standings)
 

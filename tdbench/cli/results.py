@@ -76,7 +76,7 @@ def leaderboard(paths: tuple[Path, ...], out: Path | None, seeds: bool, form: st
 def _space_sections(table: SpaceTable, seeds: bool) -> list[Section]:
     ranked = Section(
         f"{table.name}: {table.protocol}",
-        ("searcher", "rank", "confirmed [95%]", "told", "optimism", "anytime", "runs"),
+        ("searcher", "rank", "confirmed [95%]", "told", "optimism", "anytime", "distinct", "runs"),
         tuple(
             (
                 standing.searcher,
@@ -85,11 +85,16 @@ def _space_sections(table: SpaceTable, seeds: bool) -> list[Section]:
                 number(standing.told),
                 number(standing.optimism),
                 number(standing.anytime.value),
+                f"{standing.distinct:.0f}",
                 str(len(standing.runs)) + (f" ({standing.failed} failed)" if standing.failed else ""),
             )
             for standing in table.standings
         ),
-        ("confirmed: interquartile mean over seeds, with its interval over seeds", *table.notes),
+        (
+            "confirmed: interquartile mean over seeds, with its interval over seeds; distinct: different labelings "
+            "evaluated, median over seeds",
+            *table.notes,
+        ),
     )
     sections = [ranked]
     if table.references:
@@ -129,13 +134,24 @@ def _overall_section(table: OverallTable) -> Section:
             f"Friedman p = {p_value(table.ranks.friedman_p)} (Iman-Davenport {p_value(table.ranks.iman_davenport_p)}); "
             f"average ranks less than {table.ranks.critical_difference:.2f} apart cannot be told apart (Nemenyi, 5%)"
         )
+    if sees := [s.searcher for s in table.standings if s.sees_images]:
+        notes.append(f"looks at the images: {', '.join(sees)}")
     if table.left_out:
         notes.append(f"left out, not run on all of these: {', '.join(table.left_out)}")
     return Section(
         f"Over {len(table.spaces)} spaces: {table.protocol}",
-        ("searcher", "rank", "mean confirmed [95%]", "average rank"),
+        ("searcher", "rank", "mean confirmed [95%]", "told", "optimism", "average rank", "distinct"),
         tuple(
-            (s.searcher, f"{s.rank:g}", with_interval(s.confirmed), f"{s.average_rank:.2f}") for s in table.standings
+            (
+                s.searcher,
+                f"{s.rank:g}",
+                with_interval(s.confirmed),
+                number(s.told),
+                number(s.optimism),
+                f"{s.average_rank:.2f}",
+                f"{s.distinct:.0f}",
+            )
+            for s in table.standings
         ),
         tuple(notes),
     )
@@ -174,7 +190,30 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
 def _standings_record(result: Standings) -> dict[str, Any]:
     return {
         "tables": [_table_record(table) for table in result.tables],
-        "overall": [dataclasses.asdict(table) for table in result.overall],
+        "overall": [_overall_record(table) for table in result.overall],
+    }
+
+
+def _overall_record(table: OverallTable) -> dict[str, Any]:
+    return {
+        "protocol": dataclasses.asdict(table.protocol),
+        "spaces": table.spaces,
+        "standings": [
+            {
+                "rank": standing.rank,
+                "searcher": standing.searcher,
+                "sees_images": standing.sees_images,
+                "confirmed": dataclasses.asdict(standing.confirmed),
+                "average_rank": standing.average_rank,
+                "scores": standing.scores,
+                "told": standing.told,
+                "optimism": standing.optimism,
+                "distinct": standing.distinct,
+            }
+            for standing in table.standings
+        ],
+        "ranks": None if table.ranks is None else dataclasses.asdict(table.ranks),
+        "left_out": table.left_out,
     }
 
 
