@@ -95,22 +95,28 @@ def write_figures(out: Path, folder: Path) -> list[Path]:
         pictures = {name: chart.png() for name, chart in _space_charts(table, log, colours).items()}
         if log.pixels is not None and log.labels:
             pictures["found"] = figure_png(strips_figure(_strips(table, log, log.pixels)))
-        written += _write(folder, f"{table.name}-{_protocol_words(table.protocol, ranked)}", pictures)
+        written += _write(folder, f"{table.name}-{_stem(table.protocol, ranked)}", pictures)
     for overall in ranked.overall:
         pictures = {name: chart.png() for name, chart in _overall_charts(overall, colours).items()}
-        written += _write(folder, f"{len(overall.tables)}-spaces-{_protocol_words(overall.protocol, ranked)}", pictures)
+        written += _write(folder, f"{len(overall.tables)}-spaces-{_stem(overall.protocol, ranked)}", pictures)
     return written
 
 
-def _protocol_words(protocol: RunProtocol, ranked: Standings) -> str:
-    """The budget, and what else tells this protocol from the others of the folder."""
-    others = [table.protocol for table in ranked.tables]
-    differing = [
-        name
-        for name in PROTOCOL_FIELDS
-        if name != "budget" and any(getattr(other, name) != getattr(protocol, name) for other in others)
-    ]
-    return "-".join([f"b{protocol.budget}", *(f"{name}-{getattr(protocol, name)}" for name in differing)])
+def _stem(protocol: RunProtocol, ranked: Standings) -> str:
+    """The budget, and what else tells this protocol from the others, for a file's name."""
+    others = [f"{name}-{value}" for name, value in _differing(protocol, ranked) if name != "budget"]
+    return "-".join([f"b{protocol.budget}", *others])
+
+
+def _suffix(protocol: RunProtocol, ranked: Standings) -> str:
+    """What tells this protocol from the others, for a title; empty where there is one."""
+    return "".join(f", {name} {value}" for name, value in _differing(protocol, ranked))
+
+
+def _differing(protocol: RunProtocol, ranked: Standings) -> list[tuple[str, Any]]:
+    """The settings in which the protocols of these tables differ, with this one's values."""
+    values = [(name, getattr(protocol, name)) for name in PROTOCOL_FIELDS]
+    return [(name, v) for name, v in values if any(getattr(t.protocol, name) != v for t in ranked.tables)]
 
 
 def _write(folder: Path, stem: str, pictures: dict[str, bytes]) -> list[Path]:
@@ -129,8 +135,12 @@ def page(ranked: Standings, logs: Sequence[SpaceLog]) -> str:
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     colours = _colours(ranked)
     sections = [
-        _section(table, log, f"space-{i}", colours)
+        _section(table, log, f"space-{i}", _suffix(table.protocol, ranked), colours)
         for i, (table, log) in enumerate(zip(ranked.tables, logs, strict=True), start=1)
+    ]
+    overall = [
+        _overall(table, f"overall-{i}", _suffix(table.protocol, ranked), colours)
+        for i, table in enumerate(ranked.overall, start=1)
     ]
     return jinja.get_template("report.html").render(
         title=_page_title(ranked),
@@ -140,7 +150,7 @@ def page(ranked: Standings, logs: Sequence[SpaceLog]) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sections=sections,
-        overall=[_overall(table, f"overall-{i}", colours) for i, table in enumerate(ranked.overall, start=1)],
+        overall=overall,
         columns=COLUMNS,
     )
 
@@ -306,7 +316,7 @@ def _overall_lines(table: OverallTable) -> list[Line]:
     ]
 
 
-def _section(table: SpaceTable, log: SpaceLog, anchor: str, colours: dict[str, int]) -> dict[str, Any]:
+def _section(table: SpaceTable, log: SpaceLog, anchor: str, suffix: str, colours: dict[str, int]) -> dict[str, Any]:
     """What the template shows of one space."""
     groups = _groups(table, log, colours)
     limits = charts.taskness_limits(groups)
@@ -318,7 +328,7 @@ def _section(table: SpaceTable, log: SpaceLog, anchor: str, colours: dict[str, i
         notes.insert(0, f"{_count(log.unfinished, 'run')} not finished yet, and not shown.")
     return {
         "anchor": anchor,
-        "title": _space_title(table.settings),
+        "title": _space_title(table.settings) + suffix,
         "subtitle": f"Space {table.space}: classes {classes}. {str(table.protocol).capitalize()}.",
         "notes": notes,
         "ranking": _ranking(table),
@@ -381,7 +391,7 @@ def _matrix(table: SpaceTable) -> dict[str, Any] | None:
     return {"names": names, "rows": rows}
 
 
-def _overall(table: OverallTable, anchor: str, colours: dict[str, int]) -> dict[str, Any]:
+def _overall(table: OverallTable, anchor: str, suffix: str, colours: dict[str, int]) -> dict[str, Any]:
     names = [standing.searcher for standing in table.standings]
     diagram = None
     if table.ranks is not None:
@@ -391,6 +401,7 @@ def _overall(table: OverallTable, anchor: str, colours: dict[str, int]) -> dict[
     drawn = {name: Markup(c.svg(f"{anchor}-{name}")) for name, c in _overall_charts(table, colours).items()}
     return {
         "anchor": anchor,
+        "title": f"Over {len(table.tables)} spaces{suffix}",
         "table": table,
         "optimism": drawn.get("told-and-confirmed"),
         "curves": drawn.get("confirmed-over-evaluations"),
