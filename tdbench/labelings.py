@@ -1,4 +1,4 @@
-"""Label vectors from scores."""
+"""Label vectors: from scores, and from each other."""
 
 from __future__ import annotations
 
@@ -14,3 +14,16 @@ def decode(scores: NDArray[Any], n_positives: int) -> NDArray[np.uint8]:
     highest = np.argsort(-scores, axis=1, kind="stable")[:, :n_positives]
     np.put_along_axis(labels, highest, 1, axis=1)
     return labels
+
+
+def ablate(labels: NDArray[np.uint8], exchanged: int, order: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(k, N) labels in which so many positives and as many negatives of (N,) labels are exchanged.
+
+    Args:
+        order: (k, N) orders of the images; the first positives and the first negatives in it are exchanged.
+    """
+    ordered = labels[order].astype(np.int64)
+    earlier = np.where(ordered == 1, np.cumsum(ordered, axis=1) - ordered, np.cumsum(1 - ordered, axis=1) + ordered - 1)
+    ablated = np.empty(order.shape, dtype=np.uint8)
+    np.put_along_axis(ablated, order, np.where(earlier < exchanged, 1 - ordered, ordered).astype(np.uint8), axis=1)
+    return ablated

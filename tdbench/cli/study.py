@@ -26,6 +26,8 @@ _COMMON: list[click.Parameter] = [
     click.Option(["--device"], default="auto", show_default=True, help="auto, cpu or cuda."),
     click.Option(["--threads"], type=int, help="CPU threads of the engine; one per core by default."),
     click.Option(["--data-dir"], type=click.Path(), help="Folder of the CIFAR sets, in torchvision's layout."),
+    click.Option(["--plugin", "plugins"], multiple=True, metavar="FILE|MODULE",
+                 help="Load one more plugin, for studies that make runs; repeatable."),
     click.Option(["--download"], is_flag=True, help="Fetch a CIFAR set that is not there."),
 ]  # fmt: skip
 
@@ -117,14 +119,15 @@ def _run(studies: list[Study], given: dict[str, Any]) -> None:
         for name, value in given.items()
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    prepared = [(study, _settings(study, given["quick"], explicit)) for study in studies]
-    options = Options(**{name: given[name] for name in ("out", "data_dir", "download", "threads")}, progress=True)
+    options = Options(
+        **{name: given[name] for name in ("out", "data_dir", "download", "threads", "plugins")}, progress=True
+    )
     engine = make_engine(given["engine"], given["device"], given["threads"])
     failed = []
     with interruptible(), Lab(options, engine) as lab:
-        for study, settings in prepared:
+        for study in studies:
             try:
-                findings = study.run(settings, lab)
+                findings = study.run(_settings(study, given["quick"], explicit), lab)
             except UserError as error:
                 if len(studies) == 1:
                     raise

@@ -18,6 +18,7 @@ from scipy import optimize, stats
 from tdbench.charts import SERIES
 from tdbench.errors import UserError
 from tdbench.image_set import ImageSet, Request
+from tdbench.labelings import ablate
 from tdbench.rng import Stream, permutation, random_labelings, replicate_seeds
 from tdbench.sources import Source
 from tdbench.stats import Estimate
@@ -126,19 +127,6 @@ def study(settings: Settings, lab: Lab) -> Findings:
     )
     paragraph = _paragraph(settings, f"{n} images of {source.name}", names, results, points, conclusion)
     return Findings(table, _figure(results.shares, points, names, conclusion), paragraph)
-
-
-def ablate(labels: NDArray[np.uint8], exchanged: int, order: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """(k, N) labels in which so many positives and as many negatives of (N,) labels are exchanged.
-
-    Args:
-        order: (k, N) orders of the images; the first positives and the first negatives in it are exchanged.
-    """
-    ordered = labels[order].astype(np.int64)
-    earlier = np.where(ordered == 1, np.cumsum(ordered, axis=1) - ordered, np.cumsum(1 - ordered, axis=1) + ordered - 1)
-    ablated = np.empty(order.shape, dtype=np.uint8)
-    np.put_along_axis(ablated, order, np.where(earlier < exchanged, 1 - ordered, ordered).astype(np.uint8), axis=1)
-    return ablated
 
 
 def crossing(shares: NDArray[np.float64], taskness: NDArray[np.float64], threshold: float) -> float:

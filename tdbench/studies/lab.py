@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from tdbench.confirm import tag_of
 from tdbench.database import Database
-from tdbench.engine import Engine
+from tdbench.engine import Engine, make_engine
 from tdbench.image_set import Request, score, train
+from tdbench.plugins import Plugins, load_plugins
 from tdbench.settings import Options
 from tdbench.sources import Source, load_source
 
@@ -49,7 +50,7 @@ class Lab:
     Attributes:
         folder: where the study's files go.
         engine: what trains.
-        options: where data is found, threads and plugins, for studies that call `tdbench.bench`.
+        options: where data is found, threads and plugins, for studies that make runs.
     """
 
     def __init__(self, options: Options, engine: Engine) -> None:
@@ -117,7 +118,18 @@ class Lab:
 
     def run_options(self, folder: str) -> Options:
         """Options for `tdbench.campaign.run_all`: runs that go to this subfolder, and go on where they stopped."""
-        return replace(self.options, out=self.folder / folder, resume=True)
+        return replace(self.options, out=self.folder / folder, resume=True, threshold=None)
+
+    def plugins(self) -> Plugins:
+        """Searchers and reductions for these runs. Raises UserError where one of the options' plugins fails."""
+        return load_plugins(self.options.plugins, extra_must_load=True)
+
+    @property
+    def engine_words(self) -> tuple[str, str]:
+        """Engine and device as a run asks for them: ``auto`` where that gives the lab's."""
+        if self.engine is make_engine(threads=self.options.threads):
+            return "auto", "auto"
+        return self.engine.name, self.engine.device
 
     @contextlib.contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:

@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tdbench.campaign import run_all
+from tdbench.campaign import Result, run_all
 from tdbench.charts import MARKERS, SERIES
+from tdbench.confirm import tag_of
 from tdbench.engine.reference import Network, network, torch_threads
 from tdbench.errors import UserError
 from tdbench.image_set import ImageSet, Request
-from tdbench.plugins import load_plugins
+from tdbench.labelings import ablate
 from tdbench.protocol import Protocol
 from tdbench.quadratic import leave_one_out_form, values
 from tdbench.rng import Stream, permutation, random_labelings, replicate_seeds
@@ -87,8 +88,12 @@ def study(settings: Settings, lab: Lab) -> Findings:
         TaskSpace(source, n=settings.n, ratio=settings.ratio, seed=seed, steps=settings.steps, lr=settings.lr)
         for seed in settings.set_seeds
     ]
-    found = _found(settings, lab, spaces)
-    labelings = [_labelings(settings, space, found[space.identity]) for space in spaces]
+    runs = _found(settings, lab)
+    found = [
+        [run.labels for run in runs if run.space.identity == space.identity and run.labels is not None]
+        for space in spaces
+    ]
+    labelings = [_labelings(settings, space, of_set) for space, of_set in zip(spaces, found, strict=True)]
     requests = [
         study_request(space, np.stack([y for _, y in lot]), space.seed, settings.replicates)
         for space, lot in zip(spaces, labelings, strict=True)
@@ -120,24 +125,24 @@ def study(settings: Settings, lab: Lab) -> Findings:
             "replicates": settings.replicates,
         }
     )
-    return Findings(table, _figure(every, proxies, correlations), _paragraph(settings, source.name, every, table))
+    failed = len(runs) - sum(map(len, found))
+    paragraph = _paragraph(settings, source.name, every, table, failed)
+    return Findings(table, _figure(every, proxies, correlations), paragraph)
 
 
-def _found(settings: Settings, lab: Lab, spaces: list[TaskSpace]) -> dict[str, list[NDArray[np.uint8]]]:
-    """By space identity, what short runs of the searchers recommend; the runs are kept in the study's folder."""
-    found: dict[str, list[NDArray[np.uint8]]] = {space.identity: [] for space in spaces}
+def _found(settings: Settings, lab: Lab) -> list[Result]:
+    """Short runs of the searchers on every set; they are kept in the study's folder."""
+    engine, device = lab.engine_words
     runs = [
         RunSettings(
-            searcher=searcher, data=settings.data, n=settings.n, ratio=settings.ratio, space_seed=space.seed,
+            searcher=searcher, data=settings.data, n=settings.n, ratio=settings.ratio, space_seed=seed,
             budget=settings.budget, batch=settings.batch, confirm=2, steps=settings.steps, lr=settings.lr,
+            engine=engine, device=device,
         )
-        for space in spaces
+        for seed in settings.set_seeds
         for searcher in settings.searchers or ()
     ]  # fmt: skip
-    for result in run_all(runs, lab.run_options("proxies"), load_plugins()) if runs else []:
-        if result.labels is not None:
-            found[result.space.identity].append(result.labels)
-    return found
+    return run_all(runs, lab.run_options("proxies"), lab.plugins()) if runs else []
 
 
 def _labelings(
@@ -148,21 +153,13 @@ def _labelings(
     lot += [(task.kind, task.labels) for task in space.reference_tasks]
     for c, task in enumerate(space.reference_tasks):
         if task.kind == "class":
-            order = permutation(space.n, Stream.LABELINGS, (np.int64(space.seed), np.int64(c)), lane=2)
+            order = permutation(space.n, Stream.EXCHANGES, (np.int64(space.seed), np.int64(c)), lane=1)
             for a in range(1, settings.ablations + 1):
                 exchanged = max(1, round(a * 0.5 * space.n_positives / settings.ablations))
-                lot.append(("ablated", _ablated(task.labels, order, exchanged)))
+                lot.append(("ablated", ablate(task.labels, exchanged, order[None])[0]))
     for y in random_labelings(settings.random, space.n, space.n_positives, space.seed, lane=2):
         lot.append(("random", y))
     return list({y.tobytes(): (stratum, y) for stratum, y in reversed(lot)}.values())
-
-
-def _ablated(labels: NDArray[np.uint8], order: NDArray[np.int64], exchanged: int) -> NDArray[np.uint8]:
-    """That many positives exchanged with as many negatives, the first of each in a random order."""
-    result = labels.copy()
-    for side in (1, 0):
-        result[[i for i in order if labels[i] == side][:exchanged]] = 1 - side
-    return result
 
 
 def _proxies(settings: Settings, lab: Lab) -> list[Proxy]:
@@ -240,7 +237,8 @@ def _summed_training_loss(
         summed: NDArray[np.float64] = curves.sum(axis=1, dtype=np.float64)
         return summed
 
-    key = f"summed training loss {space.identity} {settings.short_steps} {settings.lr} {labels.tobytes().hex()}"
+    words = (space.identity, settings.short_steps, settings.lr, tag_of(lab.engine), labels.tobytes().hex())
+    key = f"summed training loss {' '.join(map(str, words))}"
     return lab.remembered(key, compute)
 
 
@@ -274,7 +272,7 @@ def _figure(points: pd.DataFrame, proxies: list[Proxy], correlations: dict[str, 
     return figure
 
 
-def _paragraph(settings: Settings, source: str, points: pd.DataFrame, table: pd.DataFrame) -> str:
+def _paragraph(settings: Settings, source: str, points: pd.DataFrame, table: pd.DataFrame, failed: int) -> str:
     best = table.sort_values("spearman", ascending=False)
     parts = []
     for row in best.itertuples():
@@ -282,9 +280,10 @@ def _paragraph(settings: Settings, source: str, points: pd.DataFrame, table: pd.
         parts.append(f"{row.proxy} {shown(estimate)} at {row.trainings:.2g} trainings a labeling")
     estimates = [Estimate(row.spearman, row.low, row.high, settings.sets) for row in best.itertuples()]
     without = ", ".join(f"{row.proxy} {row.spearman_without_found:.2f}" for row in best.itertuples())
+    missing = f" {failed} runs that were to find some failed." if failed else ""
     return (
         f"{len(points)} labelings of {settings.sets} image sets of {source} (N = {settings.n}, 1:{settings.ratio}), "
         f"each confirmed on {settings.replicates} replicates. Spearman's correlation with confirmed taskness, mean "
         f"over sets{interval_words(estimates)}: {'; '.join(parts)}. Without the labelings that searchers found, some "
-        f"of which were chosen by such a quantity: {without}."
+        f"of which were chosen by such a quantity: {without}.{missing}"
     )

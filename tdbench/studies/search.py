@@ -20,10 +20,8 @@ from matplotlib.figure import Figure
 from tdbench.campaign import Result, run_all, write_picture
 from tdbench.charts import SERIES
 from tdbench.confirm import ReferenceScore
-from tdbench.engine import make_engine
 from tdbench.errors import UserError
 from tdbench.pictures import CONFIRMED_COLOUR, PALE_INK, TOLD_COLOUR, ZERO, montage
-from tdbench.plugins import load_plugins
 from tdbench.settings import RunSettings
 from tdbench.space import check_seed
 from tdbench.stats import Estimate, mean_interval
@@ -69,21 +67,13 @@ class Settings:
 
 def study(settings: Settings, lab: Lab) -> Findings:
     """Play the runs that are not finished, in lockstep, and compare what they found with the reference tasks."""
-    options = dataclasses.replace(lab.options, out=lab.folder / FOLDER, resume=True, threshold=None)
-    plugins = load_plugins(options.plugins, extra_must_load=True)
-    results = run_all(settings.run_settings(*_engine_words(lab)), options, plugins)
+    options = lab.run_options(FOLDER)
+    results = run_all(settings.run_settings(*lab.engine_words), options, lab.plugins())
     if all(result.row.status != "ok" for result in results):
         raise UserError(f"no run of {settings.searcher} ended well; the first: {results[0].row.error}")
     results = [dataclasses.replace(result, picture=write_picture(result, options)) for result in results]
     table = pd.DataFrame([_row(result, lab) for result in results])
     return Findings(table, _figure(results, table), _paragraph(settings, results[0].space.source, table))
-
-
-def _engine_words(lab: Lab) -> tuple[str, str]:
-    """The lab's engine as a run asks for it: ``auto`` where that gives it, as in runs that were not asked otherwise."""
-    if lab.engine is make_engine(threads=lab.options.threads):
-        return "auto", "auto"
-    return lab.engine.name, lab.engine.device
 
 
 def _row(result: Result, lab: Lab) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tdbench.engine import make_engine
 from tdbench.errors import UserError
+from tdbench.labelings import ablate
 from tdbench.rng import Stream, permutation
 from tdbench.settings import Options
 from tdbench.sources import load_source
-from tdbench.studies.ablation import Settings, ablate, crossing, study
+from tdbench.studies.ablation import Settings, crossing, study
 from tdbench.studies.common import one_against_rest, study_request
 from tdbench.studies.lab import Lab
 
