@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench import environment
-from tdbench.confirm import tag_of
 from tdbench.engine import Engine
 from tdbench.image_set import Request, evaluate
 from tdbench.leaderboard import CHECKPOINTS, Row, row_to_json
@@ -27,7 +26,6 @@ from tdbench.progress import Progress
 from tdbench.race import Race, entrants
 from tdbench.reduction import InvalidScores
 from tdbench.settings import Options
-from tdbench.space import TaskSpace
 from tdbench.store import Asked, Store, digest
 from tdbench.worker import Start, Turn, Worker, WorkerFailure
 
@@ -240,13 +238,11 @@ class Arena:
 
     def _confirm(self, run: LiveRun) -> None:
         wanted = list({labels.tobytes(): labels for labels in run.recommended.values()}.values())
-        self.confirm(run.space, run.engine, np.stack(wanted), run.settings.confirm, lambda: self._end(run))
+        self.confirm(run, np.stack(wanted), lambda: self._end(run))
 
-    def confirm(
-        self, space: TaskSpace, engine: Engine, labels: Labels, replicates: int, then: Callable[[], None]
-    ) -> None:
-        """Queue the confirmation of those (n, N) label vectors that are not in the log yet, and what follows."""
-        tag = tag_of(engine)
+    def confirm(self, run: LiveRun, labels: Labels, then: Callable[[], None]) -> None:
+        """Queue the confirmation, as of this run, of those (n, N) label vectors that are not in the log yet."""
+        space, tag, replicates = run.space, run.tag, run.settings.confirm
         missing = [y for y in labels if self.store.confirmed(space.identity, tag, y, replicates) is None]
         if not missing:
             then()
@@ -259,7 +255,7 @@ class Arena:
             then()
 
         self.progress.expect_extra(len(stacked) * replicates)
-        self.jobs.append(Job(Request(space, stacked, space.confirm_seeds(len(stacked), replicates)), engine, done))
+        self.jobs.append(Job(Request(space, stacked, space.confirm_seeds(len(stacked), replicates)), run.engine, done))
 
     def _train(self) -> None:
         """Train the jobs that have waited longest, together, as many as fill the engine; commit; tell."""

@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tdbench.arena import Arena
-from tdbench.confirm import ReferenceScore, reference_scores, space_references, tag_of
+from tdbench.confirm import ReferenceScore, reference_scores, space_references
 from tdbench.engine import Engine, make_engine
 from tdbench.errors import UserError, nearest
 from tdbench.leaderboard import Row, append_row, leaderboard_path, row_from_json
@@ -121,7 +122,7 @@ def bench(
     if settings.get("threshold") is not None:
         raise UserError("bench takes no threshold, only run does")
     base, options = split_settings(settings)
-    all_seeds = range(seeds) if isinstance(seeds, int) else seeds
+    all_seeds = range(int(seeds)) if isinstance(seeds, Integral) else seeds
     axes = [_several(axis) for axis in (data, n, ratio, space_seeds, searchers, reductions, all_seeds)]
     names = ("data", "n", "ratio", "space_seed", "searcher", "reduction", "seed")
     if any(len(axis) == 0 for axis in axes):
@@ -342,12 +343,12 @@ def _confirm_references(arena: Arena, runs: Sequence[LiveRun]) -> None:
     """Score the reference tasks of every space like everything else, once for each space and engine."""
     done: set[tuple[str, str, int]] = set()
     for run in runs:
-        case = (run.space.identity, tag_of(run.engine), run.settings.confirm)
+        case = (run.space.identity, run.tag, run.settings.confirm)
         if case in done:
             continue
         done.add(case)
         for task in space_references(arena.store, run.space.identity):
-            arena.confirm(run.space, run.engine, task.labels[None], run.settings.confirm, lambda: None)
+            arena.confirm(run, task.labels[None], lambda: None)
     arena.run([])
 
 
@@ -359,7 +360,7 @@ def _result(run: LiveRun, store: Store, options: Options) -> Result:
     append_row(board, row)  # a kill between the log and the leaderboard is mended here
     told = store.evaluations(record.id, run.space.n)[1][: run.settings.search_budget]
     recommended = store.recommended(record.id, run.space.n).get(1.0)
-    references = reference_scores(store, run.space.identity, tag_of(run.engine), run.settings.confirm)
+    references = reference_scores(store, run.space.identity, run.tag, run.settings.confirm)
     return Result(row, run.space, recommended, told, tuple(references), board, store.path, None)
 
 

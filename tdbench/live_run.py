@@ -49,6 +49,10 @@ class LiveRun:
     last_scores: NDArray[np.float64] | None = None
     status: str = "running"
     error: str = ""
+    tag: str = field(init=False)  # under which the log keeps its confirmation, whatever the engine is short of later
+
+    def __post_init__(self) -> None:
+        self.tag = tag_of(self.engine)
 
     @property
     def evaluated(self) -> int:
@@ -107,7 +111,7 @@ class LiveRun:
 
 def leaderboard_row(run: LiveRun, store: Store) -> Row:
     """The row of a run that has ended, well or not, with what the log has of its confirmation."""
-    settings, space, tag = run.settings, run.space, tag_of(run.engine)
+    settings, space, tag = run.settings, run.space, run.tag
     status = "ok" if run.status == "running" else run.status
     confirmed = {
         share: store.confirmed(space.identity, tag, labels, settings.confirm)
@@ -156,7 +160,7 @@ def leaderboard_row(run: LiveRun, store: Store) -> Row:
         status=status,
         error=run.error,
         engine=run.engine.name,
-        engine_detail=run.engine.detail,
+        engine_detail=run.record.engine_detail,
         device=run.engine.device,
         hardware=environment.hardware(run.engine.device),
         versions=environment.versions(),

@@ -168,6 +168,8 @@ class Options:
     threshold: float | str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.plugins, str):
+            object.__setattr__(self, "plugins", (self.plugins,))
         given = () if self.threads is None else ("threads",)
         _make_whole(self, "memory_limit", "workers", *given)
         for name in ("ask_timeout", "start_timeout", "memory_limit", "workers"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -98,6 +99,18 @@ def test_spaces_and_seeds_are_all_combined(tmp_path: Path) -> None:
     cases = {(r.row.ratio, r.row.space_seed, r.row.seed) for r in results}
     assert cases == {(ratio, space, seed) for ratio in (1, 4) for space in (0, 1) for seed in (3, 5)}
     assert len(list((tmp_path / "leaderboards").glob("*.csv"))) == 4
+
+
+def test_a_failed_run_counts_in_what_bench_prints_as_in_the_leaderboard(tmp_path: Path) -> None:
+    done = tdbench(*bench_options(tmp_path, "random,raises-in-ask", "--plugin", MISBEHAVING))
+    board = json.loads(tdbench("leaderboard", "--out", tmp_path, "--format", "json").stdout)
+    for standing in board["tables"][0]["standings"]:
+        (line,) = [line for line in done.stdout.splitlines() if f" {standing['searcher']} " in line]
+        assert f" {standing['confirmed']['value']:.3f} " in line
+
+
+def test_a_number_of_seeds_may_be_numpys(tmp_path: Path) -> None:
+    assert [r.row.seed for r in bench(tmp_path, ("random",), seeds=np.int64(2))] == [0, 1]
 
 
 def test_finished_runs_are_kept_when_seeds_are_added(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from PIL import Image
 
 import tdbench as package
 from tdbench import TaskSpace, UserError
+from tdbench.engine import make_engine
+from tdbench.engine.batched import BatchedEngine
 from tdbench.leaderboard import COLUMNS, read_rows
 
 
@@ -98,6 +100,23 @@ def test_a_failed_run_is_a_row_with_its_error(tmp_path: Path) -> None:
     assert row.status == "crash"
     assert "raised in ask" in row.error
     assert np.isnan(row.confirmed)
+
+
+def test_a_run_keeps_its_score_where_its_engine_runs_short_of_memory(tmp_path: Path, monkeypatch) -> None:
+    whole = BatchedEngine.curves
+
+    def halved(self, *arguments):
+        self.chunk = max(1, self.chunk // 2)  # as where a CUDA device has no memory for a whole chunk
+        return whole(self, *arguments)
+
+    engine = make_engine("batched")
+    monkeypatch.setattr(engine, "chunk", engine.chunk)  # restored in the end: the engine is shared
+    monkeypatch.setattr(BatchedEngine, "curves", halved)
+    monkeypatch.setattr(BatchedEngine, "detail", property(lambda self: f"chunk={self.chunk}"))
+    result = run(tmp_path, engine="batched")
+    assert result.row.status == "ok"
+    assert np.isfinite(result.row.confirmed)
+    assert result.references
 
 
 def test_a_plugin_that_was_asked_for_must_load(tmp_path: Path) -> None:

@@ -119,8 +119,8 @@ def test_a_study_that_cannot_be_run_does_not_keep_the_others_from_it(tmp_path):
     digits = load_source("digits")
     kept = digits.labels < 2
     np.savez(two_classes, images=digits.images[kept], labels=digits.labels[kept])
-    study_all = ["study", "all", "--quick", *options({**TINY, "--sets": 1}), "--data", two_classes, "--out", tmp_path / "out"]
-    done = tdbench(*study_all, timeout=280)
+    tiny = options({**TINY, "--sets": 1, "--data": two_classes, "--out": tmp_path / "out"})
+    done = tdbench("study", "all", "--quick", *tiny, timeout=280)
     assert done.returncode == 2
     assert "class-tasks: not run: two has 2 classes, 4 are needed" in done.stderr
     assert "real-vs-random: not run: " in done.stderr  # its settings alone forbid it

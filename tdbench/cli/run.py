@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from tdbench.space import NOISE_MODES
 
 if TYPE_CHECKING:
     from tdbench.campaign import Result
+    from tdbench.leaderboard import Row
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RUN = {field.name: field.default for field in dataclasses.fields(RunSettings)}
@@ -275,15 +275,18 @@ def _print_bench(results: Sequence[Result], out: Path) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
+    from tdbench.cli.tables import number
+    from tdbench.standings import space_table
+
     table = Table("space", Column("searcher", overflow="fold"), "runs", "told", "confirmed", "failed")
-    cases: dict[tuple[str, str], list[Result]] = {}
+    rows: dict[str, list[Row]] = {}
     for result in results:
-        cases.setdefault((result.space.name, result.row.searcher), []).append(result)
-    for (space, searcher), group in cases.items():
-        rows = [result.row for result in group if result.row.status == "ok"]
-        told, confirmed = (_mean([getattr(row, name) for row in rows]) for name in ("told", "confirmed"))
-        cells = (space, searcher, len(group), f"{told:.3f}", f"{confirmed:.3f}", len(group) - len(rows))
-        table.add_row(*(Text(str(cell)) for cell in cells))
+        rows.setdefault(result.space.name, []).append(result.row)
+    for space, of_space in rows.items():
+        for standing in space_table(of_space).standings:
+            scores = (number(standing.told), number(standing.confirmed.value))
+            cells = (space, standing.searcher, len(standing.runs), *scores, standing.failed)
+            table.add_row(*(Text(str(cell)) for cell in cells))
     Console().print(table)
     failed = [result.row for result in results if result.row.status != "ok"]
     for row in failed:
@@ -296,7 +299,3 @@ def _print_left_out(results: Sequence[Result], searchers: Sequence[str], reducti
     for searcher in searchers:
         if missing := [reduction for reduction in reductions if full_name(searcher, reduction) not in ran]:
             click.echo(f"not run: {searcher} with {', '.join(missing)}, because it can use no reduction")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
