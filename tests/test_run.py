@@ -105,13 +105,13 @@ def test_a_failed_run_is_a_row_with_its_error(tmp_path: Path) -> None:
 def test_a_run_keeps_its_score_where_its_engine_runs_short_of_memory(tmp_path: Path, monkeypatch) -> None:
     whole = BatchedEngine.curves
 
-    def halved(self, *arguments):
-        self.chunk = max(1, self.chunk // 2)  # as where a CUDA device has no memory for a whole chunk
+    def shrinking(self, *arguments):
+        self.chunk -= 1  # as where a CUDA device has no memory for a whole chunk
         return whole(self, *arguments)
 
     engine = make_engine("batched")
-    monkeypatch.setattr(engine, "chunk", engine.chunk)  # restored in the end: the engine is shared
-    monkeypatch.setattr(BatchedEngine, "curves", halved)
+    monkeypatch.setattr(engine, "chunk", 100)  # restored in the end: the engine is shared
+    monkeypatch.setattr(BatchedEngine, "curves", shrinking)
     monkeypatch.setattr(BatchedEngine, "detail", property(lambda self: f"chunk={self.chunk}"))
     result = run(tmp_path, engine="batched")
     assert result.row.status == "ok"
