@@ -54,7 +54,7 @@ def export(out: Path, to: Path, form: str, *, force: bool = False) -> Exported:
     Raises:
         UserError: there is no log or no ended run in it, or the target is in use.
     """
-    with Store(out, create=False) as store:
+    with Store(out, read_only=True) as store:
         records = store.runs()
         ended = [row_from_json(record.row) for record in records if record.row is not None]
         rows = sorted(

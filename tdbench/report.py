@@ -159,7 +159,7 @@ def _read(out: Path) -> tuple[Standings, list[SpaceLog]]:
     ranked = standings(load_boards([out]))
     if not (out / FILE_NAME).is_file():
         return ranked, [SpaceLog() for _ in ranked.tables]
-    with Store(out, create=False) as store:
+    with Store(out, read_only=True) as store:
         return ranked, [_space_log(table, store) for table in ranked.tables]
 
 

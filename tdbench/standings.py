@@ -386,7 +386,7 @@ def references(boards: Sequence[Board], rows: Sequence[Row]) -> list[ReferenceLi
 
     tags = list(dict.fromkeys(engine_tag(row.engine, row.device, row.engine_detail) for row in rows))
     for log in logs:
-        with Store(log, create=False) as store:
+        with Store(log, read_only=True) as store:
             if all(run.space != rows[0].space for run in store.runs()):
                 continue
             for tag in tags:

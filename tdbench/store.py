@@ -90,35 +90,43 @@ def digest(scores: NDArray[np.float64]) -> bytes:
 
 
 class Store:
-    """The log of an output folder, opened or made."""
+    """The log of an output folder."""
 
-    def __init__(self, folder: Path, *, create: bool = True) -> None:
-        """Raises UserError where there is no log (and `create` is off), or one that this version cannot read."""
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        """Opens the log, or makes it, unless it is only to be read.
+
+        Raises:
+            UserError: there is no log to be read, or one that this version cannot read.
+        """
         self.path = folder / FILE_NAME
-        if not create and not self.path.is_file():
+        if read_only and not self.path.is_file():
             raise UserError(f"there is no {FILE_NAME} in {folder}; give the --out folder of a run")
-        self._db = Database(self.path, "the evaluation log")
+        self._db = Database(self.path, "the evaluation log", read_only=read_only)
         try:
-            self._prepare(create)
+            if not read_only:
+                self._make()
+            self._check_version()
+            if not read_only:
+                self._db.rows("PRAGMA journal_mode=WAL")  # readers and other runs are not held up by a commit
         except BaseException:
             self._db.close()
             raise
 
-    def _prepare(self, create: bool) -> None:
+    def _make(self) -> None:
         with self._db.transaction() as db:
-            made = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
-            if made is None and create:
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
                 for statement in SCHEMA.split(";"):
                     db.execute(statement)
                 db.execute("INSERT INTO meta VALUES (?)", (VERSION,))
-            row = db.execute("SELECT version FROM meta").fetchone()
-        version = None if row is None else row[0]
+
+    def _check_version(self) -> None:
+        rows = self._db.rows("SELECT version FROM meta")
+        version = rows[0][0] if rows else None
         if version != VERSION:
             raise UserError(
                 f"{self.path} was written by another version of tdbench (log version {version}, this one reads "
                 f"{VERSION}); use that version, or another --out"
             )
-        self._db.rows("PRAGMA journal_mode=WAL")  # readers and other runs are not held up by a commit
 
     def close(self) -> None:
         self._db.close()

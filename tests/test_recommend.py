@@ -54,7 +54,7 @@ def race(out: Path, searcher: str = "random", **settings: object) -> Result:
 
 def log(result: Result) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(n, N) labels and (n,) taskness of all evaluations."""
-    with Store(result.log.parent, create=False) as store:
+    with Store(result.log.parent, read_only=True) as store:
         return store.evaluations(result.row.run, result.row.n)
 
 
@@ -117,7 +117,7 @@ def test_the_rule_is_in_the_leaderboard_however_it_was_written(finished: Result)
 def test_checkpoints_that_lie_in_the_race_are_what_the_search_ended_with(tmp_path: Path) -> None:
     result = race(tmp_path, recommend="race:0.75")
     labels, taskness = log(result)
-    with Store(result.log.parent, create=False) as store:
+    with Store(result.log.parent, read_only=True) as store:
         recommended = store.recommended(result.row.run, result.row.n)
     assert sorted(recommended) == [0.1, 0.2, 0.5, 1.0]
     assert np.array_equal(recommended[0.5], labels[taskness[:20].argmax()])

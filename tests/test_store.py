@@ -185,8 +185,33 @@ def test_a_space_of_more_than_256_classes_comes_back(store):
 
 def test_opening_a_log_that_must_exist_makes_none(tmp_path):
     with pytest.raises(UserError, match=r"there is no log\.sqlite"):
-        Store(tmp_path / "new", create=False)
+        Store(tmp_path / "new", read_only=True)
     assert not (tmp_path / "new").exists()
+
+
+def test_reading_writes_nothing(tmp_path, space):
+    with Store(tmp_path) as store:
+        store.add_space(space)
+        begin(store, space)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with Store(tmp_path, read_only=True) as store:
+        assert len(store.runs()) == 1
+        with pytest.raises(UserError, match="readonly"):
+            store.add_space(TaskSpace(n=10, seed=1))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_log_in_a_folder_that_cannot_be_written_is_read(tmp_path, space):
+    with Store(tmp_path) as store:
+        store.add_space(space)
+        begin(store, space)
+    tmp_path.chmod(0o555)
+    try:
+        with Store(tmp_path, read_only=True) as store:
+            assert len(store.runs()) == 1
+    finally:
+        tmp_path.chmod(0o755)
 
 
 def test_a_log_of_another_version_is_a_clear_error_and_is_left_alone(tmp_path):
@@ -208,12 +233,12 @@ def test_a_database_of_something_else_is_a_clear_error(tmp_path):
         Store(tmp_path)
 
 
-@pytest.mark.parametrize("create", [True, False])
-def test_a_file_that_is_no_log_is_a_clear_error_and_is_left_alone(tmp_path, create):
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_file_that_is_no_log_is_a_clear_error_and_is_left_alone(tmp_path, read_only):
     content = b"this is no database" * 100
     (tmp_path / FILE_NAME).write_bytes(content)
     with pytest.raises(UserError, match=r"log\.sqlite cannot be used"):
-        Store(tmp_path, create=create)
+        Store(tmp_path, read_only=read_only)
     assert (tmp_path / FILE_NAME).read_bytes() == content
 
 

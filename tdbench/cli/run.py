@@ -141,7 +141,7 @@ def status(out: Path) -> None:
 
     from tdbench.store import Store
 
-    with Store(out, create=False) as store:
+    with Store(out, read_only=True) as store:
         records = store.runs()
         if not records:
             click.echo(f"no run has been begun in {out}")
