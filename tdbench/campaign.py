@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import math
@@ -160,7 +161,9 @@ def run_all(
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(options.folder))
         entries = list(zip(runs, spaces, strict=True))
-        stack.enter_context(_locked([options.folder / ".locks" / f"{s.key(space)}.lock" for s, space in entries]))
+        keys = [settings.key(space) for settings, space in entries]
+        unfinished = [key for key in keys if options.again or (known := store.latest(key)) is None or not known.ended]
+        stack.enter_context(_locked([options.folder / ".locks" / f"{key}.lock" for key in unfinished]))
         live = list(_prepare(entries, plugins, store, options, finished_is_error))
         todo = [run for run in live if not run.record.ended]
         total = sum(run.settings.budget for run in todo)
@@ -400,7 +403,7 @@ def _threshold(result: Result, settings: RunSettings, options: Options) -> Estim
 
 @contextlib.contextmanager
 def _locked(paths: Sequence[Path]) -> Iterator[None]:
-    """Hold the locks of all runs; another process with one of them is an error."""
+    """Hold the locks of runs; another process with one of them is an error."""
     with contextlib.ExitStack() as stack:
         try:
             for path in dict.fromkeys(paths):
@@ -409,5 +412,10 @@ def _locked(paths: Sequence[Path]) -> Iterator[None]:
         except Timeout as error:
             raise UserError("another tdbench process is at this run; wait for it, or use another --out") from error
         except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise UserError(
+                    f"{len(paths)} unfinished runs are more than the files this process may open; raise the limit "
+                    "(ulimit -n), or run fewer at a time"
+                ) from error
             raise UserError(f"{paths[0].parent} cannot be written: {error.strerror or error}") from error
         yield

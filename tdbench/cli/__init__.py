@@ -74,7 +74,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     except (UserError, OSError, MemoryError) as error:  # wrong input; a full or vanished disk; a machine too small
         if "--debug" in arguments:
             raise
-        _complain(f"there is not enough memory for this {error}" if isinstance(error, MemoryError) else str(error))
+        _complain(f"there is not enough memory: {error}" if isinstance(error, MemoryError) else str(error))
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         _complain("stopped")

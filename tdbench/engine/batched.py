@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from tdbench.engine import TrainingBatch
 from tdbench.engine.network import LAYERS, N_PARAMETERS, initial_weights
-from tdbench.engine.reference import torch_threads
+from tdbench.engine.reference import memory_errors, torch_threads
 from tdbench.protocol import Protocol
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
@@ -62,7 +62,13 @@ class BatchedEngine:
         """See `tdbench.engine.Engine.curves`."""
         batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
-        with torch_threads(self.threads), torch.inference_mode(False), torch.enable_grad(), _full_float32():
+        with (
+            memory_errors(),
+            torch_threads(self.threads),
+            _full_float32(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             for s in np.unique(batch.image_set):
                 x = torch.tensor(batch.images[s], device=self.device)
                 members = np.flatnonzero(batch.image_set == s)

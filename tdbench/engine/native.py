@@ -140,7 +140,7 @@ class NativeEngine:
             worker.join()
             raise
         if status != [0]:
-            raise MemoryError(f"not enough memory for {self.threads} threads and {batch.images.shape[1]} images")
+            raise MemoryError(f"{self.threads} threads and {batch.images.shape[1]} images")
         return curves
 
 

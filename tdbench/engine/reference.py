@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -69,7 +72,7 @@ class ReferenceEngine:
         """See `tdbench.engine.Engine.curves`."""
         batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
-        with torch_threads(self.threads), torch.inference_mode(False), torch.enable_grad():
+        with memory_errors(), torch_threads(self.threads), torch.inference_mode(False), torch.enable_grad():
             sets = torch.tensor(batch.images, device=self.device)
             for b in range(len(batch)):
                 x = sets[int(batch.image_set[b])]
@@ -92,6 +95,18 @@ def _train(
         optimizer.step()
     result: NDArray[np.float32] = torch.stack(curve).cpu().numpy()
     return result
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Runs a block in which torch's errors for lack of memory are MemoryErrors, as everybody else's."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError (of a device) is one
+        first, *_ = str(error).splitlines() or [""]
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
+            raise MemoryError(first) from error
+        raise
 
 
 class torch_threads:

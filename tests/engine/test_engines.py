@@ -168,6 +168,14 @@ def test_order_in_the_batch_changes_no_bit(engine):
     np.testing.assert_array_equal(batch.curves(engine, members=order), batch.curves(engine)[order])
 
 
+@pytest.mark.parametrize("name", ["batched", "reference"])
+def test_lack_of_memory_is_a_memory_error(name, monkeypatch):
+    engine = make_engine(name)
+    monkeypatch.setattr(f"tdbench.engine.{name}.F.cross_entropy", lambda *_, **__: torch.empty(2**50))
+    with pytest.raises(MemoryError, match="allocate"):
+        Batch().curves(engine)
+
+
 def test_chunks_change_no_bit():
     batch = Batch(n=9, size=10)
     expected = batch.curves(BatchedEngine(chunk=16))
