@@ -11,10 +11,9 @@ from tdbench import Problem, UserError
 from tdbench.quadratic import Labels, random_labels
 
 INITIALIZATIONS = 8
+RIDGES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
 STARTS = (20, 200)  # fewest, most
-SWAPS = (
-    1_000_000  # in a step of descent from all starts: 500 images with 250 positives are to take seconds, not minutes
-)
+SWAPS = 1_000_000  # in a step of descent from all starts: 500 images with 250 positives take seconds, not minutes
 
 
 def kernel_of(name: str, problem: Problem) -> NDArray[np.float64]:

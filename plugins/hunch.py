@@ -50,9 +50,8 @@ from tdbench.quadratic import (
 
 from ._evidence import Evidence, final_field, least_seen
 from ._subsets import refuse_reduction
-from ._tangent import descent_starts, kernel_of
+from ._tangent import RIDGES, descent_starts, kernel_of
 
-RIDGES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
 OPENING = 0.2  # share of the budget
 MOST_OPENING = 160  # evaluations
 FINAL = 0.25  # share of the budget

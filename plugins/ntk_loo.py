@@ -33,9 +33,8 @@ from tdbench.quadratic import Array, Labels, leave_one_out_form, minima, neighbo
 
 from ._evidence import Evidence, final_field, least_seen
 from ._subsets import refuse_reduction
-from ._tangent import descent_starts, kernel_of
+from ._tangent import RIDGES, descent_starts, kernel_of
 
-RIDGES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
 PROPOSING = 0.25  # share of the budget
 FINAL = 0.25  # share of the budget
 LEADERS = 8

@@ -17,7 +17,6 @@ from filelock import FileLock
 from tdbench.errors import UserError
 
 FOLDER = "leaderboards"
-STATUSES = ("ok", "crash", "timeout", "invalid")
 CHECKPOINTS = (0.1, 0.2, 0.5, 1.0)  # shares of the budget after which the recommendation is confirmed
 _LONGEST_CELL = 30_000  # characters; a spreadsheet holds 32,767, the csv module reads 131,072
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -41,7 +41,6 @@ class Registration:
     variants: Callable[[], Sequence[str]] | None
     plugin: str
     origin: str  # the distribution or file it comes from
-    module: str  # what to import (or the file to load) to have it again
 
     def make(self, problem: Problem, variant: str | None = None) -> Searcher:
         return self.factory(problem) if variant is None else self.factory(problem, variant)
@@ -59,7 +58,6 @@ class ReductionRegistration:
     takes_dim: bool
     plugin: str
     origin: str  # the distribution or file it comes from
-    module: str  # what to import (or the file to load) to have it again
 
     @property
     def shown(self) -> str:
@@ -152,7 +150,7 @@ def load_plugins(extra: Iterable[str] = (), *, extra_must_load: bool = False) ->
     searchers: list[Registration] = []
     reductions = [_identity()]
     extra = _resolved(extra)
-    for name, origin, version, module, load in _candidates(extra):
+    for name, origin, version, load in _candidates(extra):
         if manager.has_plugin(name) or name in found.failures:
             name = f"{name} ({origin})"
         try:
@@ -161,8 +159,8 @@ def load_plugins(extra: Iterable[str] = (), *, extra_must_load: bool = False) ->
                 continue  # an installed plugin, given once more by its module's name
             manager.register(plugin, name=name)
             manager.check_pending()
-            own_searchers = _searchers(manager, plugin, name, origin, version, module)
-            own_reductions = _reductions(manager, plugin, name, origin, version, module)
+            own_searchers = _searchers(manager, plugin, name, origin, version)
+            own_reductions = _reductions(manager, plugin, name, origin, version)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything on import, SystemExit too
@@ -223,9 +221,7 @@ def _identity() -> ReductionRegistration:
     except importlib.metadata.PackageNotFoundError:
         version = ""
     summary = (Identity.__doc__ or "").strip()
-    return ReductionRegistration(
-        IDENTITY, Identity, summary, version, False, False, "tdbench", "tdbench", Identity.__module__
-    )
+    return ReductionRegistration(IDENTITY, Identity, summary, version, False, False, "tdbench", "tdbench")
 
 
 def _variants(registration: Registration) -> Sequence[str]:
@@ -240,17 +236,17 @@ def _resolved(extra: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(str(Path(name).resolve()) if name.endswith(".py") else name for name in extra))
 
 
-def _candidates(extra: Iterable[str]) -> Iterable[tuple[str, str, str, str, Callable[[], Any]]]:
+def _candidates(extra: Iterable[str]) -> Iterable[tuple[str, str, str, Callable[[], Any]]]:
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         dist = entry.dist
         label, version = (dist.metadata["Name"], dist.version) if dist is not None else (entry.value, "")
-        yield entry.name, label, version, entry.value, entry.load
+        yield entry.name, label, version, entry.load
     for name in extra:
-        yield Path(name).stem, name, "", name, lambda name=name: load_file_or_module(name)  # type: ignore[misc]
+        yield Path(name).stem, name, "", lambda name=name: load_file_or_module(name)  # type: ignore[misc]
 
 
 def _searchers(
-    manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, version: str, module: str
+    manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, version: str
 ) -> list[Registration]:
     registered: list[Registration] = []
 
@@ -281,7 +277,6 @@ def _searchers(
                 variants,
                 plugin_name,
                 origin,
-                module,
             )
         )
 
@@ -290,7 +285,7 @@ def _searchers(
 
 
 def _reductions(
-    manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, plugin_version: str, module: str
+    manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, plugin_version: str
 ) -> list[ReductionRegistration]:
     registered: list[ReductionRegistration] = []
 
@@ -311,9 +306,7 @@ def _reductions(
             raise UserError(f"reduction {IDENTITY!r} is tdbench's own; take another name")
         summary = summary or _first_line(factory)
         registered.append(
-            ReductionRegistration(
-                name, factory, summary, version or "", sees_images, takes_dim, plugin_name, origin, module
-            )
+            ReductionRegistration(name, factory, summary, version or "", sees_images, takes_dim, plugin_name, origin)
         )
 
     _call(manager, plugin, "register_reductions", register)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.labelings import decode
 from tdbench.rng import random_labelings
 
 RANDOM_TASKS = 8
@@ -37,9 +38,7 @@ def pixel_tasks(pixels: NDArray[np.uint8], n_positives: int) -> tuple[ReferenceT
         values = values.round(9)  # ties must not hang on the last bit of a sum
         if np.ptp(values) == 0:
             continue
-        labels = np.zeros(len(values), dtype=np.uint8)
-        labels[np.argsort(-values, kind="stable")[:n_positives]] = 1
-        tasks.append(ReferenceTask(name, "pixel", labels))
+        tasks.append(ReferenceTask(name, "pixel", decode(values[None], n_positives)[0]))
     return tuple(tasks)
 
 

@@ -118,7 +118,7 @@ class RunSettings:
     def recorded(self) -> dict[str, Any]:
         """The settings as the log has them and the key hashes them, by name.
 
-        A reduction is only there where there is one: logs that are older than reductions stay what they are.
+        A reduction is only there where there is one.
         """
         settings = dataclasses.asdict(self)
         if self.reduction == IDENTITY:

@@ -144,7 +144,8 @@ class TaskSpace(ImageSet):
         Args:
             noise: ``fresh`` draws split and initialization anew for each evaluation; ``frozen`` takes the same
                 replicates for every label vector.
-            run_seed, first_evaluation: where in which run's stream of fresh replicates to start.
+            run_seed, first_evaluation: where in which run's stream of fresh replicates to start. A loop that wants
+                other replicates in each call counts `first_evaluation` on, as a run does.
 
         Raises:
             ValueError: a label vector is not (N,) of 0 and 1 with exactly P ones.

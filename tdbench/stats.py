@@ -23,7 +23,6 @@ RESAMPLES = 10_000
 TWO_STAGE_RESAMPLES = 4_000  # of whole tables of values
 MIN_FOR_INTERVAL = 4  # even the whole range of n values misses their median with probability 2 ** (1 - n)
 MIN_SPACES = 5  # below it a critical difference says nothing
-CHECKPOINT_SHARES = (0.1, 0.2, 0.5, 1.0)
 _EXACT_UP_TO = 20_000  # arrangements that a permutation test goes through one by one
 
 Values = NDArray[np.float64]
@@ -291,7 +290,7 @@ def pooled_sd(a: ArrayLike, b: ArrayLike) -> float:
     return math.sqrt(squares / degrees) if degrees else math.nan
 
 
-def anytime(checkpoints: Sequence[float], shares: Sequence[float] = CHECKPOINT_SHARES) -> float:
+def anytime(checkpoints: Sequence[float], shares: Sequence[float]) -> float:
     """Area under the confirmed checkpoints over the budget, per unit of budget: an average confirmed taskness.
 
     Trapezoids between the shares of the budget, divided by the width from the first share to the last, so a constant

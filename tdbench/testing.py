@@ -27,6 +27,7 @@ from tdbench.contract import (
     result_of,
 )
 from tdbench.errors import UserError
+from tdbench.labelings import decode
 from tdbench.plugins import Registration, load_plugins
 from tdbench.reduction_contract import ReductionContract, check_reduction
 from tdbench.searcher import Factory, Problem, Searcher
@@ -243,6 +244,7 @@ class SearcherContract:
         plugins: plugin files or modules to load beside the installed ones.
         factory: instead of a name, ``staticmethod(factory)`` of a searcher that is registered nowhere.
         baseline: with `factory`, that it does not learn. A registered searcher has said so itself.
+        sees_images: with `factory`, that it is given the images.
         deterministic: nothing in it is random.
         reducible: with `factory`, that it runs in any number of dimensions.
     """
@@ -251,6 +253,7 @@ class SearcherContract:
     plugins: tuple[str, ...] = ()
     factory: Factory | None = None
     baseline: bool = False
+    sees_images: bool = False
     deterministic: bool = False
     reducible: bool = True
 
@@ -262,7 +265,12 @@ class SearcherContract:
         """
         if self.factory is not None:
             return Subject(
-                self.name or "factory", self.factory, self.baseline, self.deterministic, reducible=self.reducible
+                self.name or "factory",
+                self.factory,
+                baseline=self.baseline,
+                deterministic=self.deterministic,
+                sees_images=self.sees_images,
+                reducible=self.reducible,
             )
         if not self.name:
             raise UserError(f"{type(self).__name__} needs a name = '...' (or a factory) to say which searcher it tests")
@@ -428,7 +436,4 @@ def _shares_found(subject: Subject, problem: Problem) -> tuple[float, float]:
 
 
 def _positives(scores: Array, problem: Problem) -> Array:
-    labels = np.zeros_like(scores)
-    highest = np.argsort(-scores, axis=1, kind="stable")[:, : problem.n_positives]
-    np.put_along_axis(labels, highest, 1.0, axis=1)
-    return labels
+    return decode(scores, problem.n_positives).astype(np.float64)

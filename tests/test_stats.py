@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from tdbench import stats
+from tdbench.leaderboard import CHECKPOINTS
 
 numbers = st.floats(-1, 1).map(lambda x: round(x, 3))
 samples = st.lists(numbers, min_size=1, max_size=9)
@@ -230,9 +231,9 @@ def test_pooled_deviation_weighs_groups_by_their_degrees_of_freedom():
 
 
 def test_anytime_is_the_average_over_the_budget_after_the_first_checkpoint():
-    assert stats.anytime([0.3] * 4) == pytest.approx(0.3)
-    assert stats.anytime([0.1, 0.2, 0.5, 1.0]) == pytest.approx(0.55)  # taskness = share of the budget
-    assert math.isnan(stats.anytime([0.1, math.nan, 0.5, 1.0]))
+    assert stats.anytime([0.3] * 4, CHECKPOINTS) == pytest.approx(0.3)
+    assert stats.anytime([0.1, 0.2, 0.5, 1.0], CHECKPOINTS) == pytest.approx(0.55)  # taskness = share of the budget
+    assert math.isnan(stats.anytime([0.1, math.nan, 0.5, 1.0], CHECKPOINTS))
 
 
 # Demsar (2006), table 6: AUC of four variants of C4.5 on 14 data sets

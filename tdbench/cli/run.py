@@ -12,6 +12,7 @@ import click
 
 from tdbench.cli.shared import interruptible, names, numbers, split
 from tdbench.errors import UserError, nearest
+from tdbench.protocol import SPLITS
 from tdbench.reduction import IDENTITY, full_name
 from tdbench.settings import DEFAULT_OUT, Options, RunSettings
 from tdbench.space import NOISE_MODES
@@ -37,7 +38,7 @@ SHARED: list[Callable[[Any], Any]] = [
     click.option("--replicates", type=int, help="Trainings per evaluation.", **_default("replicates")),
     click.option("--noise", type=click.Choice(NOISE_MODES), help="Replicates: new each time, or the same ones.",
                  **_default("noise")),
-    click.option("--split", type=click.Choice(["stratified", "random"]), help="Train/validation split.",
+    click.option("--split", type=click.Choice(SPLITS), help="Train/validation split.",
                  **_default("split")),
     click.option("--confirm", type=int, help="Fresh replicates that score the result.", **_default("confirm")),
     click.option("--steps", type=int, help="Adam steps of a training.", **_default("steps")),

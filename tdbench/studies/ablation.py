@@ -39,6 +39,7 @@ from tdbench.studies.common import (
     study_request,
 )
 from tdbench.studies.lab import Findings, Lab
+from tdbench.studies.threshold import FALSE_POSITIVE_RATE
 
 ORIGINAL_CLASSES = ("frog", "ship", "horse", "deer")
 LARGEST = 400
@@ -55,7 +56,7 @@ class Settings(TrainingSettings):
     )
     threshold: float | None = setting(None, "T_task; without it, what random labelings of the same sets exceed rarely.")
     labelings: int = setting(3, "Random labelings of each set that T_task is made from.")
-    false_positives: float = setting(0.05, "Share of random labelings that T_task lets pass.")
+    false_positive_rate: float = setting(FALSE_POSITIVE_RATE, "Share of random labelings that T_task lets pass.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,8 +66,8 @@ class Settings(TrainingSettings):
             raise UserError(f"ablations are percentages from 0 up, got {min(self.ablations)}")
         if self.threshold is None and (self.labelings < 1 or self.labelings * self.sets < 2):
             raise UserError("T_task needs at least 1 random labeling a set and 2 in all, or give it as --threshold")
-        if not 0 < self.false_positives < 1:
-            raise UserError(f"false-positives must be between 0 and 1, got {self.false_positives}")
+        if not 0 < self.false_positive_rate < 1:
+            raise UserError(f"false-positive-rate must be between 0 and 1, got {self.false_positive_rate}")
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _conclude(settings: Settings, results: Results) -> Conclusion:
 
     def threshold(sets: NDArray[np.int64]) -> float:
         given = settings.threshold
-        return _passed_by(results.random[sets].ravel(), settings.false_positives) if given is None else given
+        return _passed_by(results.random[sets].ravel(), settings.false_positive_rate) if given is None else given
 
     def tolerance(sets: NDArray[np.int64]) -> float:
         return crossing(results.shares, curves[sets].mean(axis=0), threshold(sets))
@@ -272,9 +273,9 @@ def _threshold_words(settings: Settings, results: Results, c: Conclusion) -> str
     if settings.threshold is not None:
         return f"T_task is {shown(c.threshold)}, as given."
     return (
-        f"T_task is {shown(c.threshold)}: what {100 * settings.false_positives:.3g} % of random labelings of the same "
-        f"sets would exceed, from mean and deviation of {results.random.size} of them, each scored by its mean over "
-        f"{settings.replicates} replicates."
+        f"T_task is {shown(c.threshold)}: what {100 * settings.false_positive_rate:.3g} % of random labelings of the "
+        f"same sets would exceed, from mean and deviation of {results.random.size} of them, each scored by its mean "
+        f"over {settings.replicates} replicates."
     )
 
 

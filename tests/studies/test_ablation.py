@@ -95,7 +95,8 @@ def test_a_second_call_trains_nothing_and_finds_the_same(tmp_path, monkeypatch):
 
 def test_the_threshold_comes_from_random_labelings_and_falls_with_the_share_let_pass(lab):
     strict, loose = (
-        study(Settings(**TINY, labelings=2, false_positives=share), lab).table["threshold"][0] for share in (0.01, 0.5)
+        study(Settings(**TINY, labelings=2, false_positive_rate=share), lab).table["threshold"][0]
+        for share in (0.01, 0.5)
     )
     assert loose < strict
     random = lab.requests[TINY["sets"] :]
@@ -142,7 +143,7 @@ def test_without_a_size_the_largest_that_the_source_holds_is_taken(lab, cifar10_
         ({"ablations": (10, 90)}, "ablations go up to 75 %, where the labeling is random; got 90 %"),
         ({"ablations": (-1,)}, "from 0 up, got -1"),
         ({"labelings": 0}, "at least 1 random labeling"),
-        ({"false_positives": 1.0}, "between 0 and 1, got 1.0"),
+        ({"false_positive_rate": 1.0}, "between 0 and 1, got 1.0"),
         ({"replicates": 0}, "replicates must be at least 1"),
     ],
 )
