@@ -99,8 +99,7 @@ def _figure(table: pd.DataFrame, estimates: dict[str, Estimate], baselines: Base
     figure, grid = panels(rows, columns, height=0.4 + 2.4 * rows, sharex=True, sharey=True)
     for axes, name in zip(grid.flat, names, strict=False):
         curve = table[table["class"] == name]
-        taskness = shown(estimates[name])
-        label_axes(axes, "step", "validation loss (nats)", f"{name} against the rest: taskness {taskness}")
+        label_axes(axes, "step", "validation loss (nats)", f"{name}: taskness {shown(estimates[name])}")
         axes.plot(curve["step"], curve["validation_loss"], color=SERIES[0], linewidth=1.8, label="mean over sets")
         axes.fill_between(curve["step"], curve["low"], curve["high"], color=SERIES[0], alpha=0.18, linewidth=0)
         axes.axhline(baselines.informed, color=SERIES[1], linestyle="--", linewidth=1.2, label="informed baseline")
