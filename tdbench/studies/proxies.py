@@ -260,8 +260,7 @@ def _figure(points: pd.DataFrame, proxies: list[Proxy], correlations: dict[str, 
             part = points[points["stratum"] == stratum]
             axes.scatter(part[proxy.name], part["confirmed"], s=14, marker=MARKERS[i], color=SERIES[i], alpha=0.75,
                          linewidths=0, label=stratum)  # fmt: skip
-        cost = f"{proxy.trainings:.2g} training{'' if proxy.trainings == 1 else 's'}"
-        title = f"{proxy.name}\nSpearman {shown(correlations[proxy.name])}, {cost}"
+        title = f"{proxy.name}\nSpearman {shown(correlations[proxy.name])}, {_cost(proxy.trainings)}"
         label_axes(axes, "value (errors and losses negated)", "confirmed taskness", title)
         axes.label_outer()
         axes.tick_params(labelbottom=True)
@@ -277,7 +276,7 @@ def _paragraph(settings: Settings, source: str, points: pd.DataFrame, table: pd.
     parts = []
     for row in best.itertuples():
         estimate = Estimate(row.spearman, row.low, row.high, settings.sets)
-        parts.append(f"{row.proxy} {shown(estimate)} at {row.trainings:.2g} trainings a labeling")
+        parts.append(f"{row.proxy} {shown(estimate)} at {_cost(row.trainings)} a labeling")
     estimates = [Estimate(row.spearman, row.low, row.high, settings.sets) for row in best.itertuples()]
     without = ", ".join(f"{row.proxy} {row.spearman_without_found:.2f}" for row in best.itertuples())
     missing = f" {failed} runs that were to find some failed." if failed else ""
@@ -287,3 +286,7 @@ def _paragraph(settings: Settings, source: str, points: pd.DataFrame, table: pd.
         f"over sets{interval_words(estimates)}: {'; '.join(parts)}. Without the labelings that searchers found, some "
         f"of which were chosen by such a quantity: {without}.{missing}"
     )
+
+
+def _cost(trainings: float) -> str:
+    return f"{trainings:.2g} training{'' if trainings == 1 else 's'}"
