@@ -6,24 +6,17 @@ with the check after it.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from tdbench import reduction_contract, testing
+from tdbench.child import ChildProcess, die_with_parent
 from tdbench.contract import CheckResult
 from tdbench.errors import UserError, nearest
 from tdbench.plugins import load_plugins
-from tdbench.worker import die_with_parent
 
 START_SECONDS = 120.0
 
@@ -69,38 +62,22 @@ class check_apart:
                         if done == 0:
                             return
                     except EOFError:
-                        failure = child.epitaph()
+                        failure = f"its process {child.epitaph()}"
                         yield CheckResult(self.names[done], False, failure)
                     done += 1
 
 
-class _Child:
+class _Child(ChildProcess):
     """The parent's end: a process that runs the contract from check number `first` on."""
 
     def __init__(self, name: str, plugins: Sequence[str], deterministic: bool, first: int) -> None:
-        ours, theirs = socket.socketpair()
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        arguments = json.dumps([name, list(plugins), deterministic, first])
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tdbench.checking", str(theirs.fileno()), arguments],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
-                start_new_session=True,  # to be ended with whatever it started
-            )
-        self._connection = Connection(ours.detach())
+        super().__init__("tdbench.checking", json.dumps([name, list(plugins), deterministic, first]))
 
     def __enter__(self) -> _Child:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._connection.close()
-        self._stderr.close()
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def start(self) -> tuple[str, ...]:
         """The names of all checks in the contract."""
@@ -109,30 +86,20 @@ class _Child:
         except TimeoutError:
             raise UserError(f"loading the plugins did not end within {START_SECONDS:g} s") from None
         except EOFError:
-            raise UserError(f"while the plugins were loaded, {self.epitaph()}") from None
+            raise UserError(f"while the plugins were loaded, the process {self.epitaph()}") from None
         if found["error"]:
             raise UserError(found["error"])
         return tuple(found["names"])
 
     def answer(self, timeout: float) -> dict[str, Any]:
         """The next message. Raises TimeoutError where none comes in time, EOFError where the process has ended."""
-        if not self._connection.poll(timeout):
+        if not self.connection.poll(timeout):
             raise TimeoutError
         try:
-            message: dict[str, Any] = json.loads(self._connection.recv_bytes())
+            message: dict[str, Any] = json.loads(self.connection.recv_bytes())
         except ConnectionError:
             raise EOFError from None
         return message
-
-    def epitaph(self) -> str:
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "it closed the connection to its parent process"
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._stderr.seek(0)
-        lines = self._stderr.read()[-4000:].decode(errors="replace").strip().splitlines()
-        return f"it ended its process with {how}" + (f" ({lines[-1][:300]})" if lines else "")
 
 
 def main(descriptor: int, name: str, plugins: list[str], deterministic: bool, first: int) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tdbench import stats
+from tdbench.confirm import engine_tag
 from tdbench.errors import UserError
 from tdbench.leaderboard import Row
 from tdbench.standings import (
@@ -324,7 +325,10 @@ def _environment_warnings(units: Sequence[_Unit]) -> Iterable[str]:
         label: [row for unit in units for other, part in unit.parts if other == label for row in part]
         for label in dict.fromkeys(label for unit in units for label, _ in unit.parts)
     }
-    engines = {label: sorted({_engine(row) for row in part}) for label, part in rows.items()}
+    engines = {
+        label: sorted({engine_tag(row.engine, row.device, row.engine_detail) for row in part})
+        for label, part in rows.items()
+    }
     hardware = {label: sorted({row.hardware for row in part}) for label, part in rows.items()}
     for what, found in (("engines", engines), ("hardware", hardware)):
         if len({value for values in found.values() for value in values}) > 1:
@@ -334,10 +338,6 @@ def _environment_warnings(units: Sequence[_Unit]) -> Iterable[str]:
         versions = {label: sorted(found.get(package, {"none"})) for label, found in packages.items()}
         if len({value for values in versions.values() for value in values}) > 1:
             yield f"versions of {package} differ: {_by_board(versions)}"
-
-
-def _engine(row: Row) -> str:
-    return " ".join(part for part in (row.engine, row.device, row.engine_detail) if part)
 
 
 def _packages(rows: Iterable[Row]) -> dict[str, set[str]]:

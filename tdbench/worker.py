@@ -7,12 +7,7 @@ due, and asks for the next vectors. A searcher that hangs, dies or leaks is this
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -21,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.child import ChildProcess, die_with_parent
 from tdbench.searcher import Problem
 
 
@@ -64,19 +60,9 @@ class Worker:
     """The arena's end. At most one request is under way."""
 
     def __init__(self, start: Start, start_timeout: float, ask_timeout: float) -> None:
-        ours, theirs = socket.socketpair()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tdbench.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
-                start_new_session=True,  # Ctrl-C is for the arena
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-            )
-        self.connection = Connection(ours.detach())
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._child = ChildProcess("tdbench.worker", environment=one_thread)
+        self.connection = self._child.connection
         self._ask_timeout = ask_timeout
         self._what = "start"
         self._timeout = start_timeout
@@ -96,7 +82,7 @@ class Worker:
         try:
             reply = self.connection.recv()
         except (EOFError, ConnectionError):
-            raise WorkerFailure("crash", self._epitaph()) from None
+            raise WorkerFailure("crash", f"the searcher's process {self._child.epitaph()}") from None
         except Exception as error:  # an answer that cannot be unpickled
             raise WorkerFailure("crash", f"unreadable answer: {error}") from None
         if not isinstance(reply, Reply):
@@ -110,25 +96,11 @@ class Worker:
         return WorkerFailure("timeout", f"the searcher did not {self._what} within {self._timeout:g} s")
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self.connection.close()
-        self._stderr.close()
+        self._child.kill()
 
     def _send(self, message: Start | Turn) -> None:
         with contextlib.suppress(OSError):  # a dead process is noticed when its reply is read
             self.connection.send(message)
-
-    def _epitaph(self) -> str:
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "the searcher's process closed its connection"
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._stderr.seek(0)
-        lines = self._stderr.read()[-4000:].decode(errors="replace").strip().splitlines()
-        return f"the searcher's process ended with {how}" + (f": {lines[-1][:300]}" if lines else "")
 
 
 def main(descriptor: int) -> None:
@@ -185,19 +157,6 @@ def _limit_memory(mebibytes: int) -> None:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = mebibytes * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
-
-
-def die_with_parent() -> None:
-    """On Linux, be killed when the arena is, even inside a searcher that never returns."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    set_parent_death_signal = 1
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 if __name__ == "__main__":

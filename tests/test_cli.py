@@ -526,9 +526,9 @@ def bad_plugin(folder: Path, at_large: str = "pass", at_ask: str = "pass") -> st
 @pytest.mark.parametrize(
     ("deed", "said"),
     [
-        ("os._exit(3)", "it ended its process with exit code 3"),
-        ("os.kill(os.getpid(), 11)", "it ended its process with signal SIGSEGV"),
-        ("sys.exit('I give up')", "it ended its process with exit code 1 (I give up)"),
+        ("os._exit(3)", "its process ended with exit code 3"),
+        ("os.kill(os.getpid(), 11)", "its process ended with signal SIGSEGV"),
+        ("sys.exit('I give up')", "its process ended with exit code 1: I give up"),
         ("time.sleep(3600)", "it did not end within 10 s"),
     ],
 )
@@ -552,7 +552,7 @@ def test_check_gives_up_on_a_searcher_that_hangs_from_the_start(
 def test_check_survives_a_plugin_that_ends_the_interpreter_when_it_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "deadly.py"
     path.write_text("import os; os._exit(7)")
-    with pytest.raises(UserError, match="while the plugins were loaded, it ended its process with exit code 7"):
+    with pytest.raises(UserError, match="while the plugins were loaded, the process ended with exit code 7"):
         list(check_apart("deadly", [str(path)]))
 
 
