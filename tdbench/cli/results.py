@@ -131,7 +131,7 @@ def _overall_section(table: OverallTable) -> Section:
         notes.append("no critical difference: it takes at least 3 searchers and 5 spaces")
     else:
         notes.append(
-            f"Friedman p = {p_value(table.ranks.friedman_p)} (Iman-Davenport {p_value(table.ranks.iman_davenport_p)}); "
+            f"Friedman p: {p_value(table.ranks.friedman_p)} (Iman-Davenport: {p_value(table.ranks.iman_davenport_p)}); "
             f"average ranks less than {table.ranks.critical_difference:.2f} apart cannot be told apart (Nemenyi, 5%)"
         )
     if sees := [s.searcher for s in table.standings if s.sees_images]:
