@@ -131,11 +131,13 @@ class NativeEngine:
                 )
             )
 
-        # The main thread waits in Python, where it can be interrupted; the kernel runs beside it, without the GIL.
+        # The main thread waits in Python, where it can be interrupted; the kernel runs beside it, without the GIL. It
+        # wakes now and then, because a signal that comes just before a wait begins does not end that wait.
         worker = threading.Thread(target=call, name="tdbench-native")
         worker.start()
         try:
-            worker.join()
+            while worker.is_alive():
+                worker.join(0.2)
         except BaseException:
             cancel.value = 1
             worker.join()

@@ -16,7 +16,7 @@ from tdbench.engine import make_engine
 from tdbench.errors import UserError
 from tdbench.settings import Options, RunSettings
 from tdbench.studies.lab import Findings, Lab
-from tdbench.studies.search import FOLDER, Settings, _engine_words, study
+from tdbench.studies.search import FOLDER, Settings, study
 
 SHARED: dict[str, Any] = {"n": 10, "steps": 5, "confirm": 2, "batch": 10, "budget": 30}
 TINY: dict[str, Any] = {**SHARED, "searcher": "random", "runs": 4, "seed": 3}
@@ -81,7 +81,7 @@ def test_an_engine_that_was_asked_for_is_the_one_that_runs(tmp_path: Path) -> No
     words = {}
     for engine in (make_engine(), make_engine("reference")):
         with Lab(Options(out=tmp_path), engine) as lab:
-            words[engine.name] = _engine_words(lab)
+            words[engine.name] = lab.engine_words
     assert words.pop("reference") == ("reference", "cpu")
     assert list(words.values()) == [("auto", "auto")]
 
