@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -179,7 +179,7 @@ class OverallStanding:
     @property
     def checkpoints(self) -> tuple[Estimate, ...]:
         return tuple(
-            _mean_or_nan([standing.checkpoints[i].value for standing in self.in_spaces])
+            _or_nan(stats.mean_interval, [standing.checkpoints[i].value for standing in self.in_spaces])
             for i in range(len(CHECKPOINTS))
         )
 
@@ -421,8 +421,8 @@ def _standing(searcher: str, runs: list[ScoredRun]) -> Standing:
         sees_images=any(run.row.sees_images for run in runs),
         runs=tuple(runs),
         confirmed=confirmed,
-        checkpoints=(*(_iqm_or_nan(values) for values in earlier), confirmed),
-        anytime=_iqm_or_nan([run.anytime for run in runs]),
+        checkpoints=(*(_or_nan(stats.iqm_interval, values) for values in earlier), confirmed),
+        anytime=_or_nan(stats.iqm_interval, [run.anytime for run in runs]),
         told=stats.iqm([run.row.told for run in finished]),
         optimism=stats.iqm([run.row.told - run.confirmed for run in finished]),
         failures=dict(Counter(run.row.status for run in runs if run.failed)),
@@ -430,19 +430,11 @@ def _standing(searcher: str, runs: list[ScoredRun]) -> Standing:
     )
 
 
-def _iqm_or_nan(values: Sequence[float]) -> Estimate:
-    return _unknown(values) or stats.iqm_interval(values)
-
-
-def _mean_or_nan(values: Sequence[float]) -> Estimate:
-    return _unknown(values) or stats.mean_interval(values)
-
-
-def _unknown(values: Sequence[float]) -> Estimate | None:
-    """An estimate of NaN where one of the values is."""
+def _or_nan(estimate: Callable[[Sequence[float]], Estimate], values: Sequence[float]) -> Estimate:
+    """The estimate from these values; NaN where one of them is."""
     if any(math.isnan(value) for value in values):
         return Estimate(math.nan, math.nan, math.nan, len(values))
-    return None
+    return estimate(values)
 
 
 def _notes(ranked: Sequence[Standing], failure: float, superseded: int) -> Iterable[str]:

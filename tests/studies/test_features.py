@@ -20,14 +20,6 @@ ENGINE = make_engine()
 SPACE = TaskSpace(n=16, ratio=3, steps=5)
 
 
-class WatchedLab(Lab):
-    """Keeps what it was asked to train."""
-
-    def taskness(self, requests, what="trainings"):
-        self.requests = list(requests)
-        return super().taskness(requests, what)
-
-
 def test_features_are_the_same_again_whatever_the_threads_and_the_global_generator():
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     one = features(SPACE.images, 3, 0, 1)
@@ -79,9 +71,8 @@ def test_four_by_four_features_see_less_than_eight_by_eight():
 
 
 @pytest.fixture
-def found(tmp_path):
-    with WatchedLab(Options(out=tmp_path), ENGINE) as lab:
-        yield study(Settings(**TINY), lab), lab
+def found(lab):
+    return study(Settings(**TINY), lab), lab
 
 
 def test_each_representation_is_trained_on_the_same_replicates_and_labels(found):
