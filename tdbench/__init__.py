@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import typing
 
-from tdbench.errors import UserError
-from tdbench.hookspecs import hookimpl
-from tdbench.searcher import Problem, Searcher
+from tdbench.base.errors import UserError
+from tdbench.searchers.hookspecs import hookimpl
+from tdbench.searchers.searcher import Problem, Searcher
 
 if typing.TYPE_CHECKING:
-    from tdbench.campaign import bench, run
-    from tdbench.protocol import Protocol
-    from tdbench.space import TaskSpace
+    from tdbench.arena.campaign import bench, run
+    from tdbench.engine.protocol import Protocol
+    from tdbench.space.task_space import TaskSpace
 
 __all__ = ["Problem", "Protocol", "Searcher", "TaskSpace", "UserError", "bench", "hookimpl", "run"]
 
-_LAZY = {"TaskSpace": "space", "Protocol": "protocol", "run": "campaign", "bench": "campaign"}
+_LAZY = {
+    "TaskSpace": "space.task_space",
+    "Protocol": "engine.protocol",
+    "run": "arena.campaign",
+    "bench": "arena.campaign",
+}
 
 
 def __getattr__(name: str) -> typing.Any:

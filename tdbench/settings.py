@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tdbench.errors import UserError
-from tdbench.race import check_race, race_share, search_budget
-from tdbench.reduction import IDENTITY, full_name
-from tdbench.space import NOISE_MODES, TaskSpace, check_seed
+from tdbench.arena.race import check_race, race_share, search_budget
+from tdbench.base.errors import UserError
+from tdbench.searchers.reduction import IDENTITY, full_name
+from tdbench.space.task_space import NOISE_MODES, TaskSpace, check_seed
 
 DEFAULT_OUT = "tdbench-results"
 RECOMMEND_RULES = ("searcher", "best")
@@ -141,7 +141,7 @@ class Options:
         out: folder for the log, the leaderboards and the pictures.
         resume: go on with interrupted runs.
         again: run finished ones anew, as further attempts.
-        data_dir, download: see `tdbench.sources.load_source`.
+        data_dir, download: see `tdbench.space.sources.load_source`.
         plugins: ``.py`` files or module names to load besides the installed plugins.
         ask_timeout: seconds a ready searcher may take to answer one request.
         start_timeout: seconds a searcher may take to start.

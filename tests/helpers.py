@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
+
+from tdbench.cli import main
 
 ROOT = Path(__file__).parents[1]
 MISBEHAVING = str(ROOT / "tests" / "fixtures" / "misbehaving.py")
@@ -42,3 +49,63 @@ def table(out: Path) -> list[dict[str, str]]:
         with path.open(newline="") as file:
             rows += [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(file)]
     return sorted(rows, key=lambda row: row["run"])
+
+
+def called(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of `tdbench ARGS`, in this process."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(arg) for arg in args])
+    printed = capsys.readouterr()
+    return int(exit_.value.code or 0), printed.out, printed.err
+
+
+def one_error(code: int, error: str) -> str:
+    assert code == 2
+    (line,) = error.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def run_options(out: Path, *extra: str) -> list[str]:
+    settings = as_options({**CHEAP, "budget": 400, "searcher": "random", "out": out})
+    return [*settings, *extra]
+
+
+def start(out: Path, *extra: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command("run", *run_options(out, *extra)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def interrupted(out: Path, *extra: str) -> None:
+    """A run killed with SIGKILL somewhere between its first evaluations and its end."""
+    process = start(out, *extra)
+    wait_for_evaluations(out, 30)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with sqlite3.connect(out / "log.sqlite") as db:
+        assert db.execute("SELECT status FROM run").fetchall() == [("running",)], "it was not killed in time"
+
+
+def wait_for_evaluations(out: Path, count: int) -> None:
+    deadline = time.monotonic() + 90
+    while len(evaluations(out)) < count:
+        assert time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.01)
+
+
+def evaluations(out: Path) -> list[tuple[object, ...]]:
+    path = out / "log.sqlite"
+    if not path.is_file():
+        return []
+    db = sqlite3.connect(path, timeout=30)
+    try:
+        return db.execute("SELECT evaluation, labels, taskness FROM evaluation ORDER BY evaluation").fetchall()
+    except sqlite3.OperationalError:  # its tables are not there yet
+        return []
+    finally:
+        db.close()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tdbench.leaderboard import FOLDER, Row, append_row
-from tdbench.standings import Board
+from tdbench.leaderboard.standings import Board
+from tdbench.store.rows import FOLDER, Row, append_row
 
 
 def row(searcher: str = "random", seed: int = 0, confirmed: float = 0.3, **changes: Any) -> Row:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from tdbench.errors import UserError
+from tdbench.base.errors import UserError
 
 # command -> module of tdbench.cli that defines it under that name (with _ for -)
 COMMANDS = {
@@ -45,7 +45,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from tdbench.errors import nearest
+        from tdbench.base.errors import nearest
 
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(f"unknown command {args[0]!r}{nearest(args[0], COMMANDS)}", ctx)

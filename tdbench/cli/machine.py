@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tdbench.errors import UserError
+from tdbench.base.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdbench.perf import Benchmark
-    from tdbench.searcher_costs import Cost
+    from tdbench.perf.engines import Benchmark
+    from tdbench.perf.searchers import Cost
 
 
 @click.command()
 @click.option("--data-dir", type=click.Path(), help="Folder of the CIFAR sets.")
 def doctor(data_dir: str | None) -> None:
     """Versions, devices, engines and sources of this installation."""
-    from tdbench import environment
+    from tdbench.base import environment
     from tdbench.engine import cuda_available, make_engine, native
-    from tdbench.sources import cached_sources
+    from tdbench.space.sources import cached_sources
 
     for pair in environment.versions().split():
         name, _, value = pair.partition("=")
@@ -81,11 +81,11 @@ def perf(
             status.update(text.replace("[", r"\["))
 
         if searchers:
-            from tdbench import searcher_costs
+            from tdbench.perf import searchers as searcher_costs
 
             costs = searcher_costs.measure_searchers(searcher_costs.BUDGET if budget is None else budget, tell=tell)
         else:
-            from tdbench.perf import default_plan, measure, resolve_device
+            from tdbench.perf.engines import default_plan, measure, resolve_device
 
             benchmark = measure(default_plan(resolve_device(device), full), device, tell)
     if searchers:
@@ -95,8 +95,8 @@ def perf(
 
 
 def _print_benchmark(benchmark: Benchmark, json_file: Path | None, plot_file: Path | None, markdown: bool) -> None:
-    from tdbench import perf_tables
-    from tdbench.pictures import figure_png, write_bytes
+    from tdbench.perf import tables as perf_tables
+    from tdbench.report.pictures import figure_png, write_bytes
 
     if json_file is not None:
         write_bytes(json_file, benchmark.to_json().encode())
@@ -107,9 +107,10 @@ def _print_benchmark(benchmark: Benchmark, json_file: Path | None, plot_file: Pa
 
 
 def _print_costs(costs: Sequence[Cost], json_file: Path | None, markdown: bool) -> None:
-    from tdbench import environment, perf_tables
-    from tdbench.pictures import write_bytes
-    from tdbench.searcher_costs import to_json
+    from tdbench.base import environment
+    from tdbench.perf import tables as perf_tables
+    from tdbench.perf.searchers import to_json
+    from tdbench.report.pictures import write_bytes
 
     if json_file is not None:
         write_bytes(json_file, to_json(costs).encode())
@@ -120,7 +121,7 @@ def _print_costs(costs: Sequence[Cost], json_file: Path | None, markdown: bool) 
 def _print_table(columns: Sequence[str], cells: Sequence[Sequence[str]], lines: Sequence[str], markdown: bool) -> None:
     from rich.console import Console
 
-    from tdbench import perf_tables
+    from tdbench.perf import tables as perf_tables
 
     if markdown:
         click.echo(perf_tables.markdown_table(columns, cells) + "\n\n" + "\n".join(f"- {line}" for line in lines))

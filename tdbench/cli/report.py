@@ -20,7 +20,7 @@ def report(out: Path, to: Path | None, figures: Path | None) -> None:
 
     The page is self-contained: it opens from disk, without a network.
     """
-    from tdbench.report import write_figures, write_report
+    from tdbench.report.page import write_figures, write_report
 
     click.echo(f"wrote {write_report(out, to)}")
     for path in write_figures(out, figures) if figures is not None else ():

@@ -22,13 +22,13 @@ from tdbench.cli.tables import (
     print_terminal,
     with_interval,
 )
-from tdbench.leaderboard import CHECKPOINTS
 from tdbench.settings import DEFAULT_OUT
+from tdbench.store.rows import CHECKPOINTS
 
 if TYPE_CHECKING:
-    from tdbench.compare import Compared, Comparison, ComparisonTable, Side
-    from tdbench.standings import OverallTable, SpaceTable, Standing, Standings
-    from tdbench.stats import Estimate
+    from tdbench.base.stats import Estimate
+    from tdbench.leaderboard.compare import Compared, Comparison, ComparisonTable, Side
+    from tdbench.leaderboard.standings import OverallTable, SpaceTable, Standing, Standings
 
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("table", "csv", "md", "json")
@@ -57,7 +57,7 @@ def leaderboard(paths: tuple[Path, ...], out: Path | None, seeds: bool, form: st
 
     PATHS are leaderboard CSVs, output folders, or folders of leaderboard CSVs.
     """
-    from tdbench.standings import load_boards, standings
+    from tdbench.leaderboard.standings import load_boards, standings
 
     if paths and out is not None:
         raise click.UsageError("give PATHS or --out, not both")
@@ -282,8 +282,8 @@ def compare(paths: tuple[Path, ...], force: bool, form: str) -> None:
     A.csv and B.csv are leaderboard CSVs or output folders. A searcher that both have is compared with itself, one that
     only one has with every searcher of the other. A single path has its own searchers compared.
     """
-    from tdbench.compare import compare as compare_boards
-    from tdbench.standings import load_boards
+    from tdbench.leaderboard.compare import compare as compare_boards
+    from tdbench.leaderboard.standings import load_boards
 
     result = compare_boards(load_boards(paths), force=force)
     if form == "json":
@@ -405,7 +405,7 @@ def _compared_record(result: Compared) -> dict[str, Any]:
 @click.option("--force", is_flag=True, help="Replace an earlier export there.")
 def export(form: str, out: Path, to: Path, force: bool) -> None:
     """Write the evaluation log for IOHanalyzer (ioh), data frames (parquet) or Optuna's dashboard (optuna)."""
-    from tdbench.export import export as write
+    from tdbench.export.export import export as write
 
     written = write(out, to, form, force=force)
     for note in written.notes:

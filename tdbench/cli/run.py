@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tdbench.base.errors import UserError, nearest
 from tdbench.cli.shared import interruptible, names, numbers, split
-from tdbench.errors import UserError, nearest
-from tdbench.protocol import SPLITS
-from tdbench.reduction import IDENTITY, full_name
+from tdbench.engine.protocol import SPLITS
+from tdbench.searchers.reduction import IDENTITY, full_name
 from tdbench.settings import DEFAULT_OUT, Options, RunSettings
-from tdbench.space import NOISE_MODES
+from tdbench.space.task_space import NOISE_MODES
 
 if TYPE_CHECKING:
-    from tdbench.campaign import Result
-    from tdbench.leaderboard import Row
+    from tdbench.arena.campaign import Result
+    from tdbench.store.rows import Row
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RUN = {field.name: field.default for field in dataclasses.fields(RunSettings)}
@@ -91,7 +91,7 @@ def shared_options(command: F) -> F:
 @shared_options
 def run(**settings: Any) -> None:
     """Search one space with one searcher, and say what was found and how sure that is."""
-    from tdbench.campaign import run as run_search
+    from tdbench.arena.campaign import run as run_search
 
     with interruptible("--resume"):
         result = run_search(**settings, progress=True)
@@ -118,7 +118,7 @@ def bench(context: click.Context, /, config: Path | None, **settings: Any) -> No
     Finished runs are kept, interrupted ones need --resume. With identity among the --reductions, searchers that can use
     no other one are run with identity alone.
     """
-    from tdbench.campaign import bench as run_bench
+    from tdbench.arena.campaign import bench as run_bench
 
     if config is not None:
         settings.update(_from_toml(config, settings, context))
@@ -140,7 +140,7 @@ def status(out: Path) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    from tdbench.store import Store
+    from tdbench.store.log import Store
 
     with Store(out, read_only=True) as store:
         records = store.runs()
@@ -260,7 +260,7 @@ def _print_task(result: Result) -> None:
     if t_task.n == 0:
         click.echo(f"task?       {where} {t_task.value:.3f}, as given")
         return
-    from tdbench.studies.threshold import FALSE_POSITIVE_RATE, LABELINGS, SETS
+    from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, SETS
 
     close = ", but within its interval" if t_task.low <= confirmed <= t_task.high else ""
     interval = f" [{t_task.low:.3f}, {t_task.high:.3f}]" if t_task.has_interval else ""
@@ -277,7 +277,7 @@ def _print_bench(results: Sequence[Result], out: Path) -> None:
     from rich.text import Text
 
     from tdbench.cli.tables import number
-    from tdbench.standings import space_table
+    from tdbench.leaderboard.standings import space_table
 
     table = Table("space", Column("searcher", overflow="fold"), "runs", "told", "confirmed", "failed")
     rows: dict[str, list[Row]] = {}

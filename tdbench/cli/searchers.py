@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tdbench.errors import UserError
+from tdbench.base.errors import UserError
 
 MAX_TIMEOUT = 86400
 _LOOKS = " [looks at the images]"
@@ -18,7 +18,7 @@ _LOOKS = " [looks at the images]"
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Load one more plugin; repeatable.")
 def searchers(plugins: tuple[str, ...]) -> None:
     """The searchers and reductions there are, where they come from, and every plugin that failed to load."""
-    from tdbench.plugins import load_plugins
+    from tdbench.searchers.registry import load_plugins
 
     found = load_plugins(plugins)
     rows = []
@@ -63,7 +63,7 @@ def check(name: str, plugins: tuple[str, ...], timeout: float, deterministic: bo
 
     Exits with 0 where it holds, 1 where a check fails, and 2 where there is nothing of that name.
     """
-    from tdbench.checking import check_apart
+    from tdbench.testing.apart import check_apart
 
     if not 0 < timeout <= MAX_TIMEOUT:
         raise UserError(f"timeout must be a number of seconds above 0 and at most {MAX_TIMEOUT}, got {timeout:g}")
@@ -91,7 +91,7 @@ def new_searcher(name: str, to: Path | None) -> None:
     """Write a small package to start from: one module, its entry point and its contract test."""
     import shlex
 
-    from tdbench.scaffold import NewSearcher, write_package
+    from tdbench.searchers.scaffold import NewSearcher, write_package
 
     folder = write_package(name, to)
     click.echo(f"wrote {folder}: {', '.join(NewSearcher(name).files.values())}")

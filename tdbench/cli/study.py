@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tdbench.base.errors import UserError, nearest
 from tdbench.cli.shared import interruptible, names, numbers
-from tdbench.errors import UserError, nearest
 from tdbench.settings import Options
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _run(studies: list[Study], given: dict[str, Any]) -> None:
     """Run studies in turn. One that cannot be run with these settings does not keep the others from it."""
     from tdbench.engine import make_engine
     from tdbench.studies import write_findings
-    from tdbench.studies.lab import Lab
+    from tdbench.studies._lab import Lab
 
     context = click.get_current_context()
     explicit = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tdbench.stats import Estimate
+from tdbench.base.stats import Estimate
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from tdbench.engine import TrainingBatch
-from tdbench.engine.network import LAYERS, N_PARAMETERS, initial_weights
+from tdbench.engine.networks import LAYERS, N_PARAMETERS, initial_weights
+from tdbench.engine.protocol import Protocol
 from tdbench.engine.reference import memory_errors, torch_threads
-from tdbench.protocol import Protocol
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.environment import available_cores
+from tdbench.base.errors import UserError
 from tdbench.engine import TrainingBatch
-from tdbench.engine.network import N_PARAMETERS
-from tdbench.environment import available_cores
-from tdbench.errors import UserError
-from tdbench.protocol import Protocol
+from tdbench.engine.networks import N_PARAMETERS
+from tdbench.engine.protocol import Protocol
 
 ISAS = ("base", "avx2", "avx512")  # in the order of lanes_best_isa()
 ISA_VARIABLE = "TDBENCH_NATIVE_ISA"  # forces one of them, for tests and comparisons

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tdbench.engine import TrainingBatch
-from tdbench.engine.network import LAYERS, initial_weights
-from tdbench.protocol import Protocol
+from tdbench.engine.networks import LAYERS, initial_weights
+from tdbench.engine.protocol import Protocol
 
 
 class Network(nn.Module):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tdbench.errors import UserError, nearest
-from tdbench.pictures import figure_png, write_bytes
-from tdbench.studies.lab import Findings, Lab
+from tdbench.base.errors import UserError, nearest
+from tdbench.report.pictures import figure_png, write_bytes
+from tdbench.studies._lab import Findings, Lab
 
 NAMES = (
     "search",

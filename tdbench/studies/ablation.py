@@ -15,14 +15,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from tdbench.charts import SERIES
-from tdbench.errors import UserError
-from tdbench.image_set import ImageSet, Request
-from tdbench.labelings import ablate
-from tdbench.rng import Stream, permutation, random_labelings, replicate_seeds
-from tdbench.sources import Source
-from tdbench.stats import Estimate
-from tdbench.studies.common import (
+from tdbench.base.errors import UserError
+from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
+from tdbench.base.stats import Estimate
+from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE
+from tdbench.report.charts import SERIES
+from tdbench.space.image_set import ImageSet, Request
+from tdbench.space.labelings import ablate
+from tdbench.space.sources import Source
+from tdbench.studies._common import (
     TrainingSettings,
     choose_classes,
     class_size,
@@ -38,8 +39,7 @@ from tdbench.studies.common import (
     shown,
     study_request,
 )
-from tdbench.studies.lab import Findings, Lab
-from tdbench.studies.threshold import FALSE_POSITIVE_RATE
+from tdbench.studies._lab import Findings, Lab
 
 ORIGINAL_CLASSES = ("frog", "ship", "horse", "deer")
 LARGEST = 400

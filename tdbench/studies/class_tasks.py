@@ -12,12 +12,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tdbench.charts import SERIES
-from tdbench.image_set import score
-from tdbench.protocol import validation_counts
-from tdbench.space import TaskSpace
-from tdbench.stats import Estimate
-from tdbench.studies.common import (
+from tdbench.base.stats import Estimate
+from tdbench.engine.protocol import validation_counts
+from tdbench.report.charts import SERIES
+from tdbench.space.image_set import score
+from tdbench.space.task_space import TaskSpace
+from tdbench.studies._common import (
     TrainingSettings,
     choose_classes,
     interval_words,
@@ -28,7 +28,7 @@ from tdbench.studies.common import (
     shown,
     study_request,
 )
-from tdbench.studies.lab import Findings, Lab
+from tdbench.studies._lab import Findings, Lab
 
 ORIGINAL_CLASSES = ("ship", "horse", "deer", "frog")
 QUICK = {"n": 40, "replicates": 4, "steps": 60}

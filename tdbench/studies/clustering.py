@@ -22,15 +22,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
-from tdbench.charts import SERIES
-from tdbench.clustering import ITERATIONS, Bound, average_ablation, bandwidth, kmeans, mean_shift
-from tdbench.errors import UserError
-from tdbench.pictures import INK, PALE_INK
-from tdbench.rng import random_labelings
-from tdbench.space import check_seed, check_sizes
-from tdbench.stats import Estimate, mean_interval
-from tdbench.studies.common import interval_words, label_axes, panels, setting, shown
-from tdbench.studies.lab import Findings, Lab
+from tdbench.base.errors import UserError
+from tdbench.base.rng import random_labelings
+from tdbench.base.stats import Estimate, mean_interval
+from tdbench.report.charts import SERIES
+from tdbench.report.pictures import INK, PALE_INK
+from tdbench.space.task_space import check_seed, check_sizes
+from tdbench.studies._common import interval_words, label_axes, panels, setting, shown
+from tdbench.studies._lab import Findings, Lab
+from tdbench.toolkit.clustering import ITERATIONS, Bound, average_ablation, bandwidth, kmeans, mean_shift
 
 TOLERANCE = Fraction(1, 5)  # the ablation that a task stands; the study of ablation measures it
 MOST_VALUES = 400_000_000  # M N: about what fits into 16 GB

@@ -15,16 +15,14 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tdbench.charts import SERIES
-from tdbench.errors import UserError
-from tdbench.image_set import ImageSet, standardize
-from tdbench.pictures import PALE_INK
-from tdbench.random_resnet import features, resized
-from tdbench.sources import Source
-from tdbench.space import TaskSpace
-from tdbench.stats import Estimate
-from tdbench.studies.class_tasks import ORIGINAL_CLASSES
-from tdbench.studies.common import (
+from tdbench.base.errors import UserError
+from tdbench.base.stats import Estimate
+from tdbench.report.charts import SERIES
+from tdbench.report.pictures import PALE_INK
+from tdbench.space.image_set import ImageSet, standardize
+from tdbench.space.sources import Source
+from tdbench.space.task_space import TaskSpace
+from tdbench.studies._common import (
     TrainingSettings,
     choose_classes,
     class_size,
@@ -37,7 +35,9 @@ from tdbench.studies.common import (
     shown,
     study_request,
 )
-from tdbench.studies.lab import Findings, Lab
+from tdbench.studies._lab import Findings, Lab
+from tdbench.studies.class_tasks import ORIGINAL_CLASSES
+from tdbench.toolkit.random_features import features, resized
 
 SIDES = (8, 4)
 ORIGINAL_N = 200

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tdbench.errors import UserError
-from tdbench.stats import Estimate
-from tdbench.studies.cells import (
+from tdbench.base.errors import UserError
+from tdbench.base.stats import Estimate
+from tdbench.studies._cells import (
     Cell,
     CellSettings,
     Measured,
@@ -22,8 +22,8 @@ from tdbench.studies.cells import (
     opening_words,
     skipped_words,
 )
-from tdbench.studies.common import setting, shown
-from tdbench.studies.lab import Findings, Lab
+from tdbench.studies._common import setting, shown
+from tdbench.studies._lab import Findings, Lab
 
 QUICK = {"positives": (5, 10, 20), "ratios": (1, 4, 9), "replicates": 3, "steps": 50}
 

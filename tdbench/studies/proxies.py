@@ -18,22 +18,22 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tdbench.campaign import Result, run_all
-from tdbench.charts import MARKERS, SERIES
-from tdbench.confirm import tag_of
+from tdbench.arena.campaign import Result, run_all
+from tdbench.base.errors import UserError
+from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
+from tdbench.base.stats import Estimate, mean_interval
+from tdbench.engine.protocol import Protocol
 from tdbench.engine.reference import Network, network, torch_threads
-from tdbench.errors import UserError
-from tdbench.image_set import ImageSet, Request
-from tdbench.labelings import ablate
-from tdbench.protocol import Protocol
-from tdbench.quadratic import leave_one_out_form, values
-from tdbench.rng import Stream, permutation, random_labelings, replicate_seeds
+from tdbench.report.charts import MARKERS, SERIES
 from tdbench.settings import RunSettings
-from tdbench.space import TaskSpace
-from tdbench.stats import Estimate, mean_interval
-from tdbench.studies.common import TrainingSettings, interval_words, label_axes, panels, setting, shown, study_request
-from tdbench.studies.lab import Findings, Lab
-from tdbench.tangent import tangent_kernel
+from tdbench.space.image_set import ImageSet, Request
+from tdbench.space.labelings import ablate
+from tdbench.space.task_space import TaskSpace
+from tdbench.store.confirmations import tag_of
+from tdbench.studies._common import TrainingSettings, interval_words, label_axes, panels, setting, shown, study_request
+from tdbench.studies._lab import Findings, Lab
+from tdbench.toolkit.quadratic import leave_one_out_form, values
+from tdbench.toolkit.tangent import tangent_kernel
 
 STRATA = ("random", "ablated", "class", "pixel", "found")
 QUICK = {

@@ -13,15 +13,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tdbench.errors import UserError
-from tdbench.image_set import Request
-from tdbench.pictures import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, ZERO
-from tdbench.score import standard_error
-from tdbench.sources import Source
-from tdbench.space import TaskSpace
-from tdbench.stats import Estimate, mean_interval
-from tdbench.studies.common import TrainingSettings, interval_words, label_axes, panels, setting, shown
-from tdbench.studies.lab import Findings, Lab
+from tdbench.base.errors import UserError
+from tdbench.base.stats import Estimate, mean_interval
+from tdbench.report.pictures import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, ZERO
+from tdbench.space.image_set import Request
+from tdbench.space.score import standard_error
+from tdbench.space.sources import Source
+from tdbench.space.task_space import TaskSpace
+from tdbench.studies._common import TrainingSettings, interval_words, label_axes, panels, setting, shown
+from tdbench.studies._lab import Findings, Lab
 
 ORIGINAL_N = 500
 QUICK = {"n": 50, "replicates": 8, "steps": 40, "labelings": 24}

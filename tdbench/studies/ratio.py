@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tdbench.stats import Estimate
-from tdbench.studies.cells import (
+from tdbench.base.stats import Estimate
+from tdbench.studies._cells import (
     Cell,
     CellSettings,
     Measured,
@@ -22,8 +22,8 @@ from tdbench.studies.cells import (
     opening_words,
     skipped_words,
 )
-from tdbench.studies.common import setting, shown
-from tdbench.studies.lab import Findings, Lab
+from tdbench.studies._common import setting, shown
+from tdbench.studies._lab import Findings, Lab
 
 EXPECTED_N, EXPECTED_RATIO = 400, 19
 QUICK = {"n": (50, 100), "ratios": (1, 4, 9, 24), "replicates": 3, "steps": 50}

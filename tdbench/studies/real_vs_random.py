@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_curve
 
-from tdbench.charts import SERIES
-from tdbench.errors import UserError
-from tdbench.pictures import INK, PALE_INK
-from tdbench.references import ReferenceTask
-from tdbench.sources import Source
-from tdbench.space import TaskSpace, check_sizes
-from tdbench.stats import Estimate, two_stage_interval
-from tdbench.studies.common import TrainingSettings, label_axes, panels, setting, shown, study_request
-from tdbench.studies.lab import Findings, Lab
-from tdbench.studies.threshold import FALSE_POSITIVE_RATE, LABELINGS, random_requests, threshold_of
+from tdbench.base.errors import UserError
+from tdbench.base.stats import Estimate, two_stage_interval
+from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, random_requests, threshold_of
+from tdbench.report.charts import SERIES
+from tdbench.report.pictures import INK, PALE_INK
+from tdbench.space.references import ReferenceTask
+from tdbench.space.sources import Source
+from tdbench.space.task_space import TaskSpace, check_sizes
+from tdbench.studies._common import TrainingSettings, label_axes, panels, setting, shown, study_request
+from tdbench.studies._lab import Findings, Lab
 
 RATIOS = (1, 4, 9)
 KINDS = {"class": "class tasks", "pixel": "pixel statistics", "random": "random labelings"}

@@ -17,16 +17,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tdbench.campaign import Result, run_all, write_picture
-from tdbench.charts import SERIES
-from tdbench.confirm import ReferenceScore
-from tdbench.errors import UserError
-from tdbench.pictures import CONFIRMED_COLOUR, PALE_INK, TOLD_COLOUR, ZERO, montage
+from tdbench.arena.campaign import Result, run_all, write_picture
+from tdbench.base.errors import UserError
+from tdbench.base.stats import Estimate, mean_interval
+from tdbench.report.charts import SERIES
+from tdbench.report.pictures import CONFIRMED_COLOUR, PALE_INK, TOLD_COLOUR, ZERO, montage
 from tdbench.settings import RunSettings
-from tdbench.space import check_seed
-from tdbench.stats import Estimate, mean_interval
-from tdbench.studies.common import label_axes, panels, setting, shown
-from tdbench.studies.lab import Findings, Lab
+from tdbench.space.task_space import check_seed
+from tdbench.store.confirmations import ReferenceScore
+from tdbench.studies._common import label_axes, panels, setting, shown
+from tdbench.studies._lab import Findings, Lab
 
 FOLDER = "search"
 EXPECTED_TOLD = (0.26, 0.62)

@@ -10,17 +10,17 @@ import torch
 from torch.nn import functional as F
 
 import tdbench.engine as engines
+from tdbench.base.errors import UserError
+from tdbench.base.rng import random_labelings
 from tdbench.engine import make_engine, native
 from tdbench.engine.batched import BatchedEngine
-from tdbench.engine.network import LAYERS, initial_weights
+from tdbench.engine.networks import LAYERS, initial_weights
+from tdbench.engine.protocol import Protocol, train_masks
 from tdbench.engine.reference import Network, ReferenceEngine, network
-from tdbench.errors import UserError
-from tdbench.image_set import Request, evaluate, standardize
-from tdbench.protocol import Protocol, train_masks
-from tdbench.rng import random_labelings
-from tdbench.score import generalization_level
-from tdbench.sources import load_source
-from tdbench.space import TaskSpace
+from tdbench.space.image_set import Request, evaluate, standardize
+from tdbench.space.score import generalization_level
+from tdbench.space.sources import load_source
+from tdbench.space.task_space import TaskSpace
 
 FEW = Protocol(steps=6)
 

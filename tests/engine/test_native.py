@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tdbench.base.errors import UserError
 from tdbench.engine import native
 from tdbench.engine.native import NativeEngine
-from tdbench.engine.network import initial_weights
+from tdbench.engine.networks import initial_weights
+from tdbench.engine.protocol import Protocol
 from tdbench.engine.reference import ReferenceEngine
-from tdbench.errors import UserError
-from tdbench.protocol import Protocol
 
 REASON = native.unavailable()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))

@@ -15,9 +15,9 @@ from sklearn.decomposition import PCA
 from tdbench_plugins import reductions
 
 from tdbench import TaskSpace
-from tdbench.plugins import load_plugins
-from tdbench.reduction import ReductionProblem
-from tdbench.tangent import tangent_kernel
+from tdbench.searchers.reduction import ReductionProblem
+from tdbench.searchers.registry import load_plugins
+from tdbench.toolkit.tangent import tangent_kernel
 
 Array = NDArray[np.float64]
 DIRECTIONS = ("pca", "features", "ntk")
@@ -154,14 +154,14 @@ def test_ties_within_a_cluster_go_to_the_lower_index(space: TaskSpace, problem: 
 
 def test_a_kernel_is_computed_once_for_an_image_set(problem: ReductionProblem, monkeypatch: pytest.MonkeyPatch) -> None:
     made("ntk", problem)
-    monkeypatch.setattr("tdbench.tangent.tangent_kernel", lambda *_, **__: pytest.fail("computed again"))
+    monkeypatch.setattr("tdbench.toolkit.tangent.tangent_kernel", lambda *_, **__: pytest.fail("computed again"))
     made("ntk", replace(problem, dim=3))
 
 
 def test_another_process_with_other_threads_gives_the_same_scores_to_the_bit() -> None:
     code = (
-        "import sys, numpy as np; from tdbench import TaskSpace; from tdbench.plugins import load_plugins;"
-        "from tdbench.reduction import ReductionProblem;"
+        "import sys, numpy as np; from tdbench import TaskSpace; from tdbench.searchers.registry import load_plugins;"
+        "from tdbench.searchers.reduction import ReductionProblem;"
         "s = TaskSpace(n=20, seed=3); p = ReductionProblem(4, 20, 4, s.images); known = load_plugins().reductions;"
         "v = np.random.default_rng(0).random((9, 4));"
         f"print(*(known[name].make(p).scores(v).tobytes().hex() for name in {SHIPPED}))"

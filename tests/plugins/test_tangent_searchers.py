@@ -16,9 +16,10 @@ from tdbench_plugins import _evidence
 from tdbench_plugins.hunch import Hunch
 from tdbench_plugins.ntk_loo import NTKLeaveOneOut
 
-from tdbench import Problem, UserError, quadratic
-from tdbench.plugins import load_plugins
+from tdbench import Problem, UserError
+from tdbench.searchers.registry import load_plugins
 from tdbench.testing import SearcherContract
+from tdbench.toolkit import quadratic
 
 SEARCHERS = (NTKLeaveOneOut, Hunch)
 

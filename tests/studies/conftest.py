@@ -6,7 +6,7 @@ import pytest
 
 from tdbench.engine import make_engine
 from tdbench.settings import Options
-from tdbench.studies.lab import Lab
+from tdbench.studies._lab import Lab
 
 ENGINE = make_engine()
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tdbench.base.errors import UserError
+from tdbench.base.rng import Stream, permutation
 from tdbench.engine import make_engine
-from tdbench.errors import UserError
-from tdbench.labelings import ablate
-from tdbench.rng import Stream, permutation
 from tdbench.settings import Options
-from tdbench.sources import load_source
+from tdbench.space.labelings import ablate
+from tdbench.space.sources import load_source
+from tdbench.studies._common import one_against_rest, study_request
+from tdbench.studies._lab import Lab
 from tdbench.studies.ablation import Settings, crossing, study
-from tdbench.studies.common import one_against_rest, study_request
-from tdbench.studies.lab import Lab
 
 TINY = {"n": 20, "classes": ("3", "0", "1", "7"), "ablations": (20, 40), "sets": 4, "replicates": 2, "steps": 5}
 ENGINE = make_engine()

@@ -13,13 +13,13 @@ from helpers import tdbench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdbench.clustering import Bound, average_ablation, bandwidth, kmeans, mean_shift
+from tdbench.base.errors import UserError
+from tdbench.base.rng import random_labelings
 from tdbench.engine import make_engine
-from tdbench.errors import UserError
-from tdbench.rng import random_labelings
 from tdbench.settings import Options
+from tdbench.studies._lab import Lab
 from tdbench.studies.clustering import FULL, MOST_VALUES, Row, Settings, study
-from tdbench.studies.lab import Lab
+from tdbench.toolkit.clustering import Bound, average_ablation, bandwidth, kmeans, mean_shift
 
 
 def everything(n: int, n_positives: int) -> np.ndarray:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from tdbench.base.errors import UserError
 from tdbench.engine import make_engine
-from tdbench.errors import UserError
-from tdbench.random_resnet import features, resized
 from tdbench.settings import Options
-from tdbench.sources import Source
-from tdbench.space import TaskSpace
+from tdbench.space.sources import Source
+from tdbench.space.task_space import TaskSpace
+from tdbench.studies._lab import Lab
 from tdbench.studies.features import Settings, study
-from tdbench.studies.lab import Lab
+from tdbench.toolkit.random_features import features, resized
 
 TINY = {"n": 20, "sets": 4, "replicates": 2, "steps": 5, "networks": 2, "depth": 1}
 ENGINE = make_engine()
@@ -94,7 +94,7 @@ def test_each_representation_is_trained_on_the_same_replicates_and_labels(found)
 def test_a_second_call_computes_and_trains_nothing(found, monkeypatch):
     findings, lab = found
     monkeypatch.setattr("tdbench.studies.features.features", None)
-    monkeypatch.setattr("tdbench.studies.lab.train", None)
+    monkeypatch.setattr("tdbench.studies._lab.train", None)
     assert study(Settings(**TINY), lab).paragraph == findings.paragraph
 
 

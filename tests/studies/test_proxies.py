@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from tdbench.base.rng import Stream, replicate_seeds
 from tdbench.engine import make_engine
 from tdbench.engine.reference import network
-from tdbench.rng import Stream, replicate_seeds
 from tdbench.settings import Options
-from tdbench.space import TaskSpace
-from tdbench.studies.lab import Lab
+from tdbench.space.task_space import TaskSpace
+from tdbench.studies._lab import Lab
 from tdbench.studies.proxies import STRATA, Settings, _labelings, alignment, gradient_norm, study
 
 TINY = {"n": 10, "sets": 4, "replicates": 2, "steps": 5, "short_steps": 5, "random": 2, "ablations": 1}

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tdbench.base.errors import UserError
 from tdbench.engine import make_engine
-from tdbench.errors import UserError
 from tdbench.settings import Options
-from tdbench.sources import Source, load_source
-from tdbench.space import TaskSpace
-from tdbench.studies.lab import Lab
+from tdbench.space.sources import Source, load_source
+from tdbench.space.task_space import TaskSpace
+from tdbench.studies._lab import Lab
 from tdbench.studies.random_search import Settings, _largest_n, study
 
 TINY: dict[str, Any] = {"n": 20, "ratio": 4, "sets": 4, "replicates": 3, "steps": 5, "labelings": 6}
@@ -48,7 +48,7 @@ def test_optimism_and_gain_add_up_to_the_lead_over_the_average(table: pd.DataFra
 
 
 def test_a_second_call_trains_nothing_and_finds_the_same(lab: Lab, table: pd.DataFrame, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tdbench.studies.lab.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("tdbench.studies._lab.train", lambda *_: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(study(Settings(**TINY), lab).table, table)
 
 

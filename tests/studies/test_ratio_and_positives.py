@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tdbench.base.errors import UserError
 from tdbench.engine import make_engine
-from tdbench.errors import UserError
 from tdbench.settings import Options
 from tdbench.studies import positives, ratio
-from tdbench.studies.cells import Cell, Measured, explain
-from tdbench.studies.lab import Lab
+from tdbench.studies._cells import Cell, Measured, explain
+from tdbench.studies._lab import Lab
 
 TINY = {"sets": 4, "replicates": 2, "steps": 5}
 ENGINE = make_engine()
@@ -94,8 +94,8 @@ def test_cells_that_two_studies_share_are_trained_once(tmp_path, monkeypatch):
 
 def test_real_images_fill_the_default_cells_but_those_listed(cifar10_sample):
     """No class of the sample has 200 images, nor does N = 100 divide into 1:39; all other cells can be."""
-    from tdbench.sources import load_source
-    from tdbench.studies.cells import _unfillable
+    from tdbench.space.sources import load_source
+    from tdbench.studies._cells import _unfillable
 
     settings = ratio.Settings()
     source = load_source(str(cifar10_sample))

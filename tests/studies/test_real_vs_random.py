@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import roc_auc_score
 
+from tdbench.base.errors import UserError
+from tdbench.base.stats import two_stage_interval
 from tdbench.engine import make_engine
-from tdbench.errors import UserError
+from tdbench.leaderboard.threshold import LABELINGS, SETS, task_threshold, threshold_of
 from tdbench.settings import Options, RunSettings
-from tdbench.stats import two_stage_interval
-from tdbench.studies.lab import Lab
+from tdbench.studies._lab import Lab
 from tdbench.studies.real_vs_random import Settings, separation, study
-from tdbench.studies.threshold import LABELINGS, SETS, task_threshold, threshold_of
 
 TINY: dict[str, Any] = {"n": 20, "sets": 4, "replicates": 2, "steps": 5, "labelings": 5}
 FINITE = st.floats(-1, 1, allow_nan=False, width=32)
@@ -100,7 +100,7 @@ def test_what_counts_as_a_task_is_what_lies_above_t_task_of_its_ratio(table: pd.
 
 
 def test_a_second_call_trains_nothing_and_finds_the_same(lab: Lab, table: pd.DataFrame, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tdbench.studies.lab.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("tdbench.studies._lab.train", lambda *_: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(study(Settings(**TINY), lab).table, table)
 
 

@@ -12,10 +12,10 @@ from helpers import MISBEHAVING
 from PIL import Image
 
 import tdbench as package
+from tdbench.base.errors import UserError
 from tdbench.engine import make_engine
-from tdbench.errors import UserError
 from tdbench.settings import Options, RunSettings
-from tdbench.studies.lab import Findings, Lab
+from tdbench.studies._lab import Findings, Lab
 from tdbench.studies.search import FOLDER, Settings, study
 
 SHARED: dict[str, Any] = {"n": 10, "steps": 5, "confirm": 2, "batch": 10, "budget": 30}

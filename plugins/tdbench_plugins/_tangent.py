@@ -1,0 +1,43 @@
+"""What searchers that start from the tangent kernel share: the kernel of their images, and where to descend from."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench import Problem, UserError
+from tdbench.toolkit.quadratic import Labels, random_labels
+
+INITIALIZATIONS = 8
+RIDGES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
+STARTS = (20, 200)  # fewest, most
+SWAPS = 1_000_000  # in a step of descent from all starts: 500 images with 250 positives take seconds, not minutes
+
+
+def kernel_of(name: str, problem: Problem) -> NDArray[np.float64]:
+    """(N, N) tangent kernel of the images, `INITIALIZATIONS` networks, the same whatever the problem's seed.
+
+    Raises:
+        UserError: the searcher of that name was not given the images.
+    """
+    if problem.images is None:
+        raise UserError(f"{name} looks at the images: register it with sees_images=True, so that problem.images is set")
+    images = np.ascontiguousarray(problem.images, dtype=np.float32)
+    return _kernel(images.tobytes(), images.shape).copy()
+
+
+def descent_starts(rng: np.random.Generator, problem: Problem) -> Labels:
+    """(B, N) random labelings to descend from: 200, fewer where a labeling has thousands of exchanges."""
+    n, positives = problem.n_images, problem.n_positives
+    fewest, most = STARTS
+    count = min(most, max(fewest, SWAPS // max(1, positives * (n - positives))))
+    return random_labels(rng, count, n, positives)
+
+
+@functools.lru_cache(maxsize=4)
+def _kernel(images: bytes, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    from tdbench.toolkit.tangent import tangent_kernel  # brings torch, which is slow to import
+
+    return tangent_kernel(np.frombuffer(images, dtype=np.float32).reshape(shape), INITIALIZATIONS, threads=1)

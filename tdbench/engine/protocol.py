@@ -1,0 +1,75 @@
+"""How one network is trained and split: the settings that, with the images, decide what a taskness means."""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.base.errors import UserError
+from tdbench.base.rng import Stream, permutation, split_key
+
+SPLITS = ("stratified", "random")
+VALIDATION_SHARE = 0.2
+ROLLING_WINDOW = 5
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Training protocol (definitions, section 4).
+
+    Attributes:
+        steps: full-batch Adam updates, at least 5 (the rolling window must fit in the curve).
+        lr: learning rate of Adam, above 0.
+        split: ``stratified`` (validation gets its share of the positives) or ``random``.
+    """
+
+    steps: int = 100
+    lr: float = 1e-3
+    split: str = "stratified"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", operator.index(self.steps))  # equal settings are one protocol and identity:
+        object.__setattr__(self, "lr", float(self.lr))  # 1 and 1.0, numpy's numbers and Python's
+        if self.steps < ROLLING_WINDOW:
+            raise UserError(f"steps must be at least {ROLLING_WINDOW} (the rolling median's window), got {self.steps}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise UserError(f"lr must be a positive number, got {self.lr}")
+        if self.split not in SPLITS:
+            raise UserError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
+
+
+def validation_counts(n_images: int, n_positives: int) -> tuple[int, int]:
+    """(positives, negatives) on the validation side of a stratified split (definitions, section 4, Split)."""
+    positives = max(1, math.floor(VALIDATION_SHARE * n_positives + 0.5))
+    return positives, validation_size(n_images) - positives
+
+
+def validation_size(n_images: int) -> int:
+    """Images on the validation side of any split."""
+    return round(VALIDATION_SHARE * n_images)
+
+
+def train_masks(labels: NDArray[np.uint8], seeds: NDArray[np.uint64], split: str) -> NDArray[np.bool_]:
+    """(B, N) True on the training side, for (B, N) label vectors and (B,) replicate seeds.
+
+    Images are put in a random order drawn from the seed. A stratified split takes the first positives and the first
+    negatives of that order for validation, a random one simply its first images (definitions, section 4, Split).
+    """
+    labels = np.asarray(labels, dtype=np.uint8)
+    n_images = labels.shape[1]
+    order = permutation(n_images, Stream.SPLIT, split_key(seeds))
+    if split == "random":
+        validation = np.broadcast_to(np.arange(n_images) < validation_size(n_images), labels.shape)
+    else:
+        ordered = np.take_along_axis(labels, order, axis=1).astype(np.int64)
+        positives, negatives = validation_counts(n_images, int(labels[0].sum()) if len(labels) else 0)
+        earlier_positives = np.cumsum(ordered, axis=1) - ordered
+        earlier_negatives = np.cumsum(1 - ordered, axis=1) - (1 - ordered)
+        validation = np.where(ordered == 1, earlier_positives < positives, earlier_negatives < negatives)
+    mask = np.empty(labels.shape, dtype=np.bool_)
+    np.put_along_axis(mask, order, ~validation, axis=1)
+    return mask

@@ -1,0 +1,512 @@
+"""Who ranks where, and how sure that is: leaderboard rows in, ranked tables out, for the command line and the report.
+
+Seeds of one space are repeats of one problem; spaces are different problems. A `SpaceTable` has intervals over seeds,
+an `OverallTable` intervals over spaces, and the two are never mixed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tdbench.base import stats
+from tdbench.base.errors import UserError
+from tdbench.base.stats import Estimate, RankTest
+from tdbench.store.rows import CHECKPOINTS, FOLDER, Row, read_rows
+
+FEW_SEEDS = 5
+LOG_NAME = "log.sqlite"  # tdbench.store.log.FILE_NAME, which is not imported: it brings torch with it
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows of one leaderboard file or folder; `log` is the folder of the evaluation log beside it, if any."""
+
+    label: str
+    rows: tuple[Row, ...]
+    log: Path | None
+
+
+@dataclass(frozen=True, order=True)
+class RunProtocol:
+    """The settings in which runs must agree before their results stand in one table."""
+
+    budget: int
+    batch: int
+    replicates: int
+    noise: str
+    confirm: int
+    recommend: str
+
+    @classmethod
+    def of(cls, row: Row) -> RunProtocol:
+        return cls(row.budget, row.batch, row.replicates, row.noise, row.confirm, row.recommend)
+
+    def __str__(self) -> str:
+        return (
+            f"budget {self.budget}, batch {self.batch}, replicates {self.replicates}, {self.noise} noise, "
+            f"confirm {self.confirm}, recommend {self.recommend}"
+        )
+
+
+PROTOCOL_FIELDS = tuple(RunProtocol.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run with what it counts for: `checkpoints` are confirmed taskness after 10, 20, 50 and 100 % of the budget.
+
+    A failed run counts as the failure score of its table at every checkpoint, whatever its row says.
+    """
+
+    row: Row
+    failed: bool
+    checkpoints: tuple[float, float, float, float]
+
+    @property
+    def confirmed(self) -> float:
+        return self.checkpoints[-1]
+
+    @property
+    def anytime(self) -> float:
+        return stats.anytime(self.checkpoints, CHECKPOINTS)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One searcher in one space; intervals are over its seeds.
+
+    Attributes:
+        rank: 1 is best; equal scores share the mean of their ranks.
+        versions: of the searcher, more than one where its runs differ.
+        runs: one per seed, in the order of seeds.
+        confirmed: interquartile mean of confirmed taskness, failures counted.
+        checkpoints: the same after 10, 20, 50 and 100 % of the budget; NaN where a checkpoint is not known.
+        anytime: interquartile mean of the area under the checkpoints (`stats.anytime`).
+        told, optimism: interquartile means over the runs that did not fail; NaN where all did.
+        failures: runs that failed, by status.
+        distinct: median number of different labelings evaluated.
+    """
+
+    rank: float
+    searcher: str
+    versions: tuple[str, ...]
+    sees_images: bool
+    runs: tuple[ScoredRun, ...]
+    confirmed: Estimate
+    checkpoints: tuple[Estimate, ...]
+    anytime: Estimate
+    told: float
+    optimism: float
+    failures: dict[str, int]
+    distinct: float
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Confirmed taskness of every run, in the order of seeds."""
+        return tuple(run.confirmed for run in self.runs)
+
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
+
+@dataclass(frozen=True)
+class ReferenceLine:
+    """Confirmed taskness of a reference task (``class``, ``pixel``, ``random``), or of a summary of several."""
+
+    name: str
+    kind: str
+    mean: float
+    se: float
+
+
+@dataclass(frozen=True)
+class SpaceTable:
+    """The searchers of one space under one protocol, best first.
+
+    Attributes:
+        space: its identity. name: readable, as its leaderboard file is called.
+        settings: any row of the table, for the space's and the protocol's settings.
+        improvement: [i][j] is the probability that a run of standing i confirms higher than one of standing j.
+        references: each reference task that the log has confirmed; empty without a log.
+        failure_score: what a failed run counts for.
+        notes: sentences that a reader must know.
+    """
+
+    space: str
+    name: str
+    settings: Row
+    protocol: RunProtocol
+    standings: tuple[Standing, ...]
+    improvement: tuple[tuple[Estimate, ...], ...]
+    references: tuple[ReferenceLine, ...]
+    failure_score: float
+    notes: tuple[str, ...]
+
+    @property
+    def reference_summary(self) -> tuple[ReferenceLine, ...]:
+        """Mean and best of each kind of reference task."""
+        return _summarize(self.references)
+
+
+@dataclass(frozen=True)
+class OverallStanding:
+    """One searcher over spaces: means over spaces of its interquartile means over seeds.
+
+    Attributes:
+        confirmed, checkpoints: with intervals over spaces; `checkpoints` as in `Standing`.
+        average_rank: mean over spaces of its rank in each.
+        in_spaces: its standing in each space, in the table's order.
+    """
+
+    rank: float
+    searcher: str
+    confirmed: Estimate
+    average_rank: float
+    in_spaces: tuple[Standing, ...]
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Interquartile mean over seeds of confirmed taskness in each space."""
+        return tuple(standing.confirmed.value for standing in self.in_spaces)
+
+    @property
+    def checkpoints(self) -> tuple[Estimate, ...]:
+        return tuple(
+            _or_nan(stats.mean_interval, [standing.checkpoints[i].value for standing in self.in_spaces])
+            for i in range(len(CHECKPOINTS))
+        )
+
+    @property
+    def told(self) -> float:
+        """NaN where every run in a space failed."""
+        return float(np.mean([standing.told for standing in self.in_spaces]))
+
+    @property
+    def optimism(self) -> float:
+        """NaN where every run in a space failed."""
+        return float(np.mean([standing.optimism for standing in self.in_spaces]))
+
+    @property
+    def distinct(self) -> float:
+        """Median over all runs of the number of different labelings evaluated."""
+        return float(np.median([run.row.distinct for standing in self.in_spaces for run in standing.runs]))
+
+    @property
+    def sees_images(self) -> bool:
+        return any(standing.sees_images for standing in self.in_spaces)
+
+
+@dataclass(frozen=True)
+class OverallTable:
+    """Searchers over the spaces that all of them were run on, under one protocol; best mean first.
+
+    Attributes:
+        tables: the tables of the spaces, of which those searchers are compared that are in all of them.
+        ranks: Friedman's test and the critical difference, ranks in the order of the standings; None for fewer than 3
+            searchers or 5 spaces.
+        left_out: searchers and spaces that are not in the table because the searchers were not run on all spaces.
+    """
+
+    protocol: RunProtocol
+    tables: tuple[SpaceTable, ...]
+    standings: tuple[OverallStanding, ...]
+    ranks: RankTest | None
+    left_out: tuple[str, ...]
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Names of the spaces."""
+        return tuple(table.name for table in self.tables)
+
+
+@dataclass(frozen=True)
+class Standings:
+    tables: tuple[SpaceTable, ...]
+    overall: tuple[OverallTable, ...]
+
+
+def load_boards(paths: Sequence[Path]) -> list[Board]:
+    """One board for each path: a leaderboard CSV, an output folder, or a folder of leaderboard CSVs.
+
+    Raises:
+        UserError: there is nothing at a path, or what is there is not a leaderboard.
+    """
+    boards = []
+    for label, path in zip(_labels(paths), paths, strict=True):
+        if path.is_dir():
+            folder = path / FOLDER if (path / FOLDER).is_dir() else path
+            files = sorted(folder.glob("*.csv"))
+            if not files:
+                raise UserError(f"there is no leaderboard (*.csv) in {folder}; give a leaderboard or an --out folder")
+        elif path.exists():
+            files = [path]
+        else:
+            raise UserError(f"there is no {path}; give a leaderboard CSV, or the --out folder of a run")
+        rows = tuple(row for file in files for row in read_rows(file))
+        if not rows:
+            raise UserError(f"{path} holds no finished run yet; see tdbench status")
+        log = next((f for f in (path, files[0].parent, files[0].parent.parent) if (f / LOG_NAME).is_file()), None)
+        boards.append(Board(label, rows, log))
+    return boards
+
+
+def standings(boards: Sequence[Board]) -> Standings:
+    """Rank the searchers of all rows: one table for each space and protocol, and one over spaces for each protocol."""
+    rows = [row for board in boards for row in board.rows]
+    latest = latest_runs(rows)
+    groups: dict[tuple[str, RunProtocol], list[Row]] = {}
+    for row in latest:
+        groups.setdefault((row.space, RunProtocol.of(row)), []).append(row)
+    superseded = Counter((row.space, RunProtocol.of(row)) for row in rows)
+    superseded.subtract({key: len(group) for key, group in groups.items()})
+    tables = [
+        space_table(group, references(boards, group), superseded[key]) for key, group in _in_reading_order(groups)
+    ]
+    protocols = list(dict.fromkeys(table.protocol for table in tables))
+    overall = (overall_table([t for t in tables if t.protocol == protocol]) for protocol in protocols)
+    return Standings(tuple(tables), tuple(table for table in overall if table is not None))
+
+
+def latest_runs(rows: Iterable[Row]) -> list[Row]:
+    """The latest row for each space, protocol, searcher and seed, in order.
+
+    A run of the same settings is the same run again, not another sample: `--again` must not count twice, and a failure
+    that was mended is over.
+    """
+    latest: dict[tuple[str, RunProtocol, str, int], Row] = {}
+    for row in rows:
+        key = (row.space, RunProtocol.of(row), row.searcher, row.seed)
+        if key not in latest or row.timestamp >= latest[key].timestamp:
+            latest[key] = row
+    return list(latest.values())
+
+
+def failure_score(rows: Iterable[Row]) -> float:
+    """What a failed run counts for: 0, the taskness of knowing nothing, or the lowest score of a run that did not fail
+    where that is below 0. So failing is never better than finishing."""
+    return min([0.0, *(row.confirmed for row in rows if not _failed(row))])
+
+
+def score_runs(rows: Sequence[Row], failure: float | None = None) -> list[ScoredRun]:
+    """What each run counts for, by seed; `failure` defaults to the failure score of these rows."""
+    failure = failure_score(rows) if failure is None else failure
+    return [
+        ScoredRun(
+            row,
+            _failed(row),
+            (failure,) * 4 if _failed(row) else (row.confirmed_10, row.confirmed_20, row.confirmed_50, row.confirmed),
+        )
+        for row in sorted(rows, key=lambda row: row.seed)
+    ]
+
+
+def space_table(rows: Sequence[Row], references: Sequence[ReferenceLine] = (), superseded: int = 0) -> SpaceTable:
+    """The ranked table of rows of one space and one protocol, one row for each searcher and seed.
+
+    Args:
+        references: confirmed reference tasks of the space.
+        superseded: rows left out because a later run has the same settings.
+    """
+    failure = failure_score(rows)
+    by_searcher: dict[str, list[Row]] = {}
+    for row in rows:
+        by_searcher.setdefault(row.searcher, []).append(row)
+    unranked = [_standing(name, score_runs(group, failure)) for name, group in by_searcher.items()]
+    ranks = stats.average_ranks([[s.confirmed.value for s in unranked]])
+    ranked = [replace(s, rank=float(rank)) for s, rank in zip(unranked, ranks, strict=True)]
+    ranked.sort(key=lambda s: (s.rank, s.searcher))
+    first = rows[0]
+    return SpaceTable(
+        space=first.space,
+        name=space_name(first),
+        settings=first,
+        protocol=RunProtocol.of(first),
+        standings=tuple(ranked),
+        improvement=tuple(tuple(stats.improvement(a.values, b.values) for b in ranked) for a in ranked),
+        references=tuple(references),
+        failure_score=failure,
+        notes=tuple(_notes(ranked, failure, superseded)),
+    )
+
+
+def overall_table(tables: Sequence[SpaceTable]) -> OverallTable | None:
+    """The table over spaces of one protocol, or None where no two spaces share a searcher.
+
+    Searchers are compared on spaces that all of them were run on: of all such choices, the one with the most
+    searchers times spaces.
+    """
+    chosen, spaces = _largest_block(tables)
+    if len(spaces) < 2:
+        return None
+    by_name = [_by_name(table) for table in spaces]
+    scores = np.array([[standings[name].confirmed.value for name in chosen] for standings in by_name])
+    means = [stats.mean_interval(column) for column in scores.T]
+    ranks = stats.average_ranks([[mean.value for mean in means]])
+    order = sorted(range(len(chosen)), key=lambda i: (ranks[i], chosen[i]))
+    average = stats.average_ranks(scores)
+    everyone = sorted({standing.searcher for table in tables for standing in table.standings})
+    return OverallTable(
+        protocol=spaces[0].protocol,
+        tables=tuple(spaces),
+        standings=tuple(
+            OverallStanding(
+                float(ranks[i]),
+                chosen[i],
+                means[i],
+                float(average[i]),
+                tuple(standings[chosen[i]] for standings in by_name),
+            )
+            for i in order
+        ),
+        ranks=stats.rank_searchers(scores[:, order]),
+        left_out=(
+            *(name for name in everyone if name not in chosen),
+            *(table.name for table in tables if table.space not in {kept.space for kept in spaces}),
+        ),
+    )
+
+
+def references(boards: Sequence[Board], rows: Sequence[Row]) -> list[ReferenceLine]:
+    """Reference tasks of the rows' space, from the first log beside the boards that has confirmed them.
+
+    They are confirmed with the engine and the number of replicates of the rows; empty where no log has them.
+    """
+    logs = list(dict.fromkeys(board.log for board in boards if board.log is not None))
+    if not logs:
+        return []
+    from tdbench.store.confirmations import engine_tag, reference_scores
+    from tdbench.store.log import Store
+
+    tags = list(dict.fromkeys(engine_tag(row.engine, row.device, row.engine_detail) for row in rows))
+    for log in logs:
+        with Store(log, read_only=True) as store:
+            if all(run.space != rows[0].space for run in store.runs()):
+                continue
+            for tag in tags:
+                scores = reference_scores(store, rows[0].space, tag, rows[0].confirm)
+                if scores:
+                    return [ReferenceLine(s.task.name, s.task.kind, s.mean, s.se) for s in scores]
+    return []
+
+
+def space_name(row: Row) -> str:
+    """The name of a row's space, as `TaskSpace.name` has it and its leaderboard file is called."""
+    return f"{row.data}-n{row.n}-r{row.ratio}-s{row.space_seed}-{row.space}"
+
+
+def engine_of(row: Row) -> str:
+    """The engine that computed a row, readable: ``batched on cpu``."""
+    return f"{row.engine} on {row.device}"
+
+
+def _failed(row: Row) -> bool:
+    return row.status != "ok" or not math.isfinite(row.confirmed)
+
+
+def _standing(searcher: str, runs: list[ScoredRun]) -> Standing:
+    finished = [run for run in runs if not run.failed]
+    *earlier, _ = zip(*(run.checkpoints for run in runs), strict=True)
+    confirmed = stats.iqm_interval([run.confirmed for run in runs])
+    return Standing(
+        rank=math.nan,
+        searcher=searcher,
+        versions=tuple(dict.fromkeys(run.row.searcher_version for run in runs)),
+        sees_images=any(run.row.sees_images for run in runs),
+        runs=tuple(runs),
+        confirmed=confirmed,
+        checkpoints=(*(_or_nan(stats.iqm_interval, values) for values in earlier), confirmed),
+        anytime=_or_nan(stats.iqm_interval, [run.anytime for run in runs]),
+        told=stats.iqm([run.row.told for run in finished]),
+        optimism=stats.iqm([run.row.told - run.confirmed for run in finished]),
+        failures=dict(Counter(run.row.status for run in runs if run.failed)),
+        distinct=float(np.median([run.row.distinct for run in runs])),
+    )
+
+
+def _or_nan(estimate: Callable[[Sequence[float]], Estimate], values: Sequence[float]) -> Estimate:
+    """The estimate from these values; NaN where one of them is."""
+    if any(math.isnan(value) for value in values):
+        return Estimate(math.nan, math.nan, math.nan, len(values))
+    return estimate(values)
+
+
+def _notes(ranked: Sequence[Standing], failure: float, superseded: int) -> Iterable[str]:
+    fewest = min(len(s.runs) for s in ranked)
+    if fewest < FEW_SEEDS:
+        yield f"fewer than {FEW_SEEDS} seeds ({fewest}): the order says little"
+    seeds = {tuple(run.row.seed for run in s.runs) for s in ranked}
+    if len(seeds) > 1:
+        yield "the searchers were not run with the same seeds"
+    if failed := sum(s.failed for s in ranked):
+        yield f"{failed} failed run(s) count as taskness {failure:.3g}"
+    rows = [run.row for s in ranked for run in s.runs]
+    for what, values in {
+        "engines": {engine_of(row) for row in rows},
+        "hardware": {row.hardware for row in rows},
+        "versions": {row.versions for row in rows},
+    }.items():
+        if len(values) > 1:
+            listed = ": " + "; ".join(sorted(values)) if what != "versions" else ""
+            yield f"runs of {len(values)} different {what}{listed}"
+    if superseded:
+        yield f"{superseded} earlier run(s) of the same settings are left out: the latest counts"
+    if looking := [s.searcher for s in ranked if s.sees_images]:
+        yield f"looks at the images: {', '.join(looking)}"
+
+
+def _summarize(lines: Sequence[ReferenceLine]) -> tuple[ReferenceLine, ...]:
+    summary = []
+    for kind, what in (("random", "random labelings"), ("class", "class tasks"), ("pixel", "pixel statistics")):
+        members = [line for line in lines if line.kind == kind]
+        if members:
+            mean = float(np.mean([line.mean for line in members]))
+            best = max(members, key=lambda line: line.mean)
+            # The replicates are the same ones for every task, so a mean over tasks has no independent errors to pool.
+            summary.append(ReferenceLine(f"{what}, mean of {len(members)}", kind, mean, math.nan))
+            summary.append(ReferenceLine(f"{what}, best: {best.name}", kind, best.mean, best.se))
+    return tuple(summary)
+
+
+def _largest_block(tables: Sequence[SpaceTable]) -> tuple[list[str], list[SpaceTable]]:
+    best: tuple[list[str], list[SpaceTable]] = ([], [])
+    names = [frozenset(s.searcher for s in table.standings) for table in tables]
+    candidates = {a & b for a in names for b in names} - {frozenset()}
+    for candidate in sorted(candidates, key=sorted):
+        spaces = [table for table, present in zip(tables, names, strict=True) if candidate <= present]
+        if len(spaces) > 1 and len(candidate) * len(spaces) > len(best[0]) * len(best[1]):
+            best = (sorted(candidate), spaces)
+    return best
+
+
+def _by_name(table: SpaceTable) -> dict[str, Standing]:
+    return {standing.searcher: standing for standing in table.standings}
+
+
+def _in_reading_order(
+    groups: dict[tuple[str, RunProtocol], list[Row]],
+) -> list[tuple[tuple[str, RunProtocol], list[Row]]]:
+    def order(item: tuple[tuple[str, RunProtocol], list[Row]]) -> tuple[object, ...]:
+        row = item[1][0]
+        return (row.data, row.n, row.ratio, row.space_seed, row.space, astuple(item[0][1]))
+
+    return sorted(groups.items(), key=order)
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The shortest tails of the paths that tell them apart."""
+    parts = [path.resolve().with_suffix("").parts if path.suffix == ".csv" else path.resolve().parts for path in paths]
+    labels = []
+    for i, own in enumerate(parts):
+        others = [other for j, other in enumerate(parts) if j != i]
+        for length in range(1, len(own) + 1):
+            if all(other[-length:] != own[-length:] for other in others):
+                break
+        labels.append("/".join(own[-length:]))
+    return labels

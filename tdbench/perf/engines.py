@@ -1,0 +1,350 @@
+"""Trainings per second of every engine and of two outside yardsticks, as shares of the machine's peak: `tdbench perf`.
+
+Everything is measured in one process, interleaved: a round times each case once, one after another, so that a slow
+minute of the machine falls on all of them. A training is what a run does with a labeling: real images, a stratified
+split of its own, weights of its own, all steps, from labels in to curves out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tdbench.base.errors import UserError
+from tdbench.engine import cuda_available, make_engine, native
+from tdbench.engine.protocol import Protocol, train_masks
+from tdbench.perf.yardsticks import ReferenceProcesses, TorchFunc
+from tdbench.space.task_space import TaskSpace
+
+GIGA = 1e9
+WARM_UP_STEPS = 5
+PEAK_SECONDS = 0.3
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def forward_macs() -> int:
+    """Multiply-adds of the network's forward pass for one image, dense (definitions, section 3): 651,048."""
+    conv1 = 28 * 28 * 6 * (5 * 5 * 3)
+    conv2 = 10 * 10 * 16 * (5 * 5 * 6)
+    return conv1 + conv2 + 400 * 120 + 120 * 84 + 84 * 2
+
+
+def training_flop(n_images: int, steps: int = 100) -> float:
+    """Nominal floating-point operations of one training: 16.0e9 for 50 images and 100 steps.
+
+    All images forward and backward in each step: the forward pass, as much again for the gradients of the weights,
+    and as much again, but for the first convolution, for the gradients of the activations; two operations to a
+    multiply-add. Biases, pooling, losses and Adam are not counted, and an engine that finds a way to do less is
+    credited with the nominal work.
+    """
+    without_first = forward_macs() - 28 * 28 * 6 * (5 * 5 * 3)
+    return 2.0 * (2 * forward_macs() + without_first) * n_images * steps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        sizes: pairs (N, B) of images and trainings in a call.
+        rounds: how often each case is timed.
+        seconds: after the first round, no timing is begun that would end later than this after the start. Where even
+            the first round takes longer than twice that (a slow or busy machine), the cases left have no row.
+        steps: of a training; fewer only in tests.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    rounds: int
+    seconds: float
+    steps: int = 100
+
+
+CPU_PLAN = Plan(((50, 1), (50, 16), (50, 64), (50, 256), (200, 64)), rounds=5, seconds=240)
+CUDA_PLAN = Plan(((50, 1), (50, 32), (50, 256), (50, 2048), (200, 256)), rounds=5, seconds=240)
+FULL_PLAN = Plan(
+    (
+        *((50, batch) for batch in (1, 4, 16, 64, 256, 1024, 2048)),
+        *((200, batch) for batch in (1, 4, 16, 64, 256, 1024)),
+        *((500, batch) for batch in (1, 4, 16, 64, 256, 1024)),
+    ),
+    rounds=5,
+    seconds=2700,
+)
+
+
+def default_plan(device: str, full: bool) -> Plan:
+    """The plan of `tdbench perf` on that device, or of `tdbench perf --full`."""
+    return FULL_PLAN if full else CUDA_PLAN if device == "cuda" else CPU_PLAN
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a device can do, in GFLOP/s of float32: a register-only FMA loop (None without it) and a matrix product."""
+
+    fma: float | None
+    matmul: float
+
+    @property
+    def gflops(self) -> float:
+        """What shares are taken of: the FMA loop on a CPU, else the matrix product."""
+        return self.matmul if self.fma is None else self.fma
+
+
+@dataclass(frozen=True)
+class Row:
+    """One engine at one size. Rates are trainings per second.
+
+    Attributes:
+        trainings_per_s, slowest, fastest: median and range over the timings.
+        timings: how many there were.
+        timed_batch: trainings in a timed call; less than `batch` for engines whose time is linear from there on.
+        share_of_peak: nominal work per second over the peak of the row's device, `peak_gflops`.
+    """
+
+    engine: str
+    device: str
+    n: int
+    batch: int
+    trainings_per_s: float
+    share_of_peak: float
+    slowest: float
+    fastest: float
+    timings: int
+    timed_batch: int
+    peak_gflops: float
+
+
+@dataclass
+class Benchmark:
+    """What was measured: the rows, the peak of each device, and what there was no time for."""
+
+    device: str
+    rows: list[Row]
+    peaks: dict[str, Peak]
+    seconds: float
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def peak_gflops(self) -> float:
+        return self.peaks[self.device].gflops
+
+    def row(self, engine: str, n: int, batch: int) -> Row | None:
+        return next((row for row in self.rows if (row.engine, row.n, row.batch) == (engine, n, batch)), None)
+
+    def to_json(self) -> str:
+        """``{"peak_gflops": ..., "rows": [{"engine", "device", "n", "batch", "trainings_per_s", ...}, ...]}``."""
+        rows = [dataclasses.asdict(row) for row in self.rows]
+        return json.dumps({"peak_gflops": self.peak_gflops, "rows": rows}, indent=1) + "\n"
+
+
+def summary(benchmark: Benchmark, batch: int = 64) -> list[str]:
+    """What it comes to, in lines: the best engine of the device over the reference, and over the best of the others."""
+    main = "native" if benchmark.device == "cpu" else "batched"
+    others = [name for name in ("reference", "reference-multiprocess", "torch-func", "batched") if name != main]
+    lines = []
+    for row in benchmark.rows:
+        if row.engine != main or row.device != benchmark.device or row.batch < batch:
+            continue
+        rates = {name: other.trainings_per_s for name in others if (other := benchmark.row(name, row.n, row.batch))}
+        if not rates:
+            continue
+        text = f"N = {row.n}, B = {row.batch}: {main} {row.trainings_per_s:.4g} trainings/s"
+        if "reference" in rates:
+            text += f", {row.trainings_per_s / rates['reference']:.1f}x reference"
+        best = max(rates, key=lambda name: rates[name])
+        text += f", {row.trainings_per_s / rates[best]:.1f}x the best other ({best}); {row.share_of_peak:.0%} of peak"
+        lines.append(text)
+    return lines
+
+
+def resolve_device(device: str) -> str:
+    """``cpu`` or ``cuda`` for auto, cpu or cuda. Raises UserError where there is no such device."""
+    if device not in DEVICES:
+        raise UserError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
+    if device == "cuda" and not cuda_available():
+        raise UserError("device cuda was asked for, but torch sees no CUDA device here; use --device cpu")
+    return "cuda" if device != "cpu" and cuda_available() else "cpu"
+
+
+def measure(plan: Plan, device: str = "auto", tell: Callable[[str], None] = lambda _: None) -> Benchmark:
+    """Time everything in `plan` on that device; on ``cuda`` the native engine is timed on the CPU beside it.
+
+    Args:
+        tell: called with a line about what is being done.
+
+    Raises:
+        UserError: no such device, or the processes of `reference-multiprocess` do not start.
+    """
+    device = resolve_device(device)
+    begun = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        tell("starting processes")
+        contenders = _contenders(device, stack)
+        cases = list(dict.fromkeys(_Case(c, n, c.timed(batch)) for n, batch in plan.sizes for c in contenders))
+        works = {n: _Work.make(n, max(case.batch for case in cases if case.n == n)) for n, _ in plan.sizes}
+        expected: dict[_Case, float] = {}
+        for case in cases:
+            tell(f"warming up {case}")
+            expected[case] = case.seconds(works[case.n], WARM_UP_STEPS) * plan.steps / WARM_UP_STEPS
+        devices = sorted({c.device for c in contenders})
+        peaks: dict[str, list[Peak]] = {name: [] for name in devices}
+        times: dict[_Case, list[float]] = {case: [] for case in cases}
+        for i in range(plan.rounds):
+            for name in devices:
+                peaks[name].append(measure_peak(name, PEAK_SECONDS))
+            for case in cases:
+                deadline = begun + (plan.seconds if i else 2 * plan.seconds)
+                if time.perf_counter() + expected[case] > deadline:
+                    continue
+                tell(f"round {i + 1} of {plan.rounds}: {case}")
+                expected[case] = case.seconds(works[case.n], plan.steps)
+                times[case].append(expected[case])
+    best = {name: _best(values) for name, values in peaks.items()}
+    rows = [
+        _row(c, n, batch, seconds, best[c.device].gflops, plan.steps)
+        for n, batch in plan.sizes
+        for c in contenders
+        if (seconds := times[_Case(c, n, c.timed(batch))])
+    ]
+    left_out = [str(case) for case, seconds in times.items() if len(seconds) < plan.rounds]
+    return Benchmark(device, rows, best, time.perf_counter() - begun, left_out)
+
+
+def measure_peak(device: str, seconds: float) -> Peak:
+    """The peak of that device now: `seconds` of each kind of work, all cores."""
+    fma = native.peak_gflops(seconds=seconds) if device == "cpu" and native.unavailable() is None else None
+    return Peak(fma, _matmul_gflops_cuda() if device == "cuda" else _matmul_gflops_cpu(seconds))
+
+
+def _matmul_gflops_cpu(seconds: float, side: int = 2048) -> float:
+    a, b, out = torch.rand(side, side), torch.rand(side, side), torch.empty(side, side)
+    fastest, begun = np.inf, time.perf_counter()
+    while time.perf_counter() - begun < seconds or fastest == np.inf:
+        start = time.perf_counter()
+        torch.mm(a, b, out=out)
+        fastest = min(fastest, time.perf_counter() - start)
+    return float(2 * side**3 / fastest / GIGA)
+
+
+def _matmul_gflops_cuda(side: int = 8192, repeats: int = 10) -> float:
+    """By device events, float32 without TF32."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        a, b = torch.rand(side, side, device="cuda"), torch.rand(side, side, device="cuda")
+        out = torch.mm(a, b)
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        for _ in range(repeats):
+            torch.mm(a, b, out=out)
+        end.record()
+        end.synchronize()
+        milliseconds: float = start.elapsed_time(end)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    return 2 * side**3 * repeats / (milliseconds / 1e3) / GIGA
+
+
+def _best(peaks: list[Peak]) -> Peak:
+    """A peak is what the machine did at its best moment."""
+    loops = [peak.fma for peak in peaks if peak.fma is not None]
+    return Peak(max(loops) if loops else None, max(peak.matmul for peak in peaks))
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """`linear_from`: a call with more trainings is so many calls like this one, one after another; None if never."""
+
+    name: str
+    device: str
+    curves: Callable[..., NDArray[np.float32]]
+    linear_from: int | None
+
+    def timed(self, batch: int) -> int:
+        return batch if self.linear_from is None else min(batch, self.linear_from)
+
+
+def _contenders(device: str, stack: contextlib.ExitStack) -> list[_Contender]:
+    """Engines and yardsticks that run here, the slowest first."""
+    reference, batched = make_engine("reference", device), make_engine("batched", device)
+    func = TorchFunc(device)
+    found = [_Contender("reference", device, reference.curves, 1)]
+    if device == "cpu":
+        processes = stack.enter_context(ReferenceProcesses())
+        found.append(_Contender(processes.name, device, processes.curves, processes.processes))
+    found.append(_Contender(func.name, device, func.curves, func.chunk))
+    found.append(_Contender("batched", device, batched.curves, batched.best_batch if device == "cpu" else None))
+    if native.unavailable() is None:
+        found.append(_Contender("native", "cpu", make_engine("native", "cpu").curves, None))
+    return found
+
+
+@dataclass(frozen=True)
+class _Case:
+    contender: _Contender
+    n: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.contender.name}, N = {self.n}, B = {self.batch}"
+
+    def seconds(self, work: _Work, steps: int) -> float:
+        part = work.part(self.batch)
+        if self.contender.device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        self.contender.curves(*part, Protocol(steps))  # ends with the curves in host memory, on CUDA too
+        return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Trainings as a run does them: random labelings of a real image set, each with its own split and seed."""
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    train_mask: NDArray[np.bool_]
+    seeds: NDArray[np.uint64]
+
+    @classmethod
+    def make(cls, n: int, batch: int) -> _Work:
+        space = TaskSpace("digits", n=n)
+        labels = space.random_labelings(batch)
+        seeds = space.told_seeds(np.arange(batch), 1, "fresh", 0)[:, 0]
+        images = np.array(space.images)  # torch wants them writable
+        return cls(images, labels, train_masks(labels, seeds, "stratified"), seeds)
+
+    def part(self, batch: int) -> tuple[Any, ...]:
+        return self.images, self.labels[:batch], self.train_mask[:batch], self.seeds[:batch]
+
+
+def _row(contender: _Contender, n: int, batch: int, seconds: list[float], peak: float, steps: int) -> Row:
+    rates = contender.timed(batch) / np.array(seconds)
+    median = float(np.median(rates))
+    return Row(
+        engine=contender.name,
+        device=contender.device,
+        n=n,
+        batch=batch,
+        trainings_per_s=median,
+        share_of_peak=median * training_flop(n, steps) / GIGA / peak,
+        slowest=float(rates.min()),
+        fastest=float(rates.max()),
+        timings=len(rates),
+        timed_batch=contender.timed(batch),
+        peak_gflops=peak,
+    )
+
+
+def sizes(rows: list[Row]) -> Iterator[tuple[int, int]]:
+    """The (N, B) of the rows, each once, in order."""
+    yield from dict.fromkeys((row.n, row.batch) for row in rows)

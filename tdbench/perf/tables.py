@@ -1,0 +1,153 @@
+"""How `tdbench perf` shows what it measured: a table for the terminal, one for docs/performance.md, and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from rich.table import Table
+
+from tdbench.base import environment
+from tdbench.perf.engines import GIGA, Benchmark, Peak, Row, sizes, summary, training_flop
+from tdbench.perf.searchers import BATCH, N_IMAGES, Cost
+from tdbench.report.pictures import INK, ZERO, style_axes
+
+BENCHMARK_COLUMNS = ("N", "B", "engine", "device", "trainings/s", "range", "x reference", "share of peak", "timed")
+COST_COLUMNS = (
+    *("searcher", "budget", "start, s", "ask + tell, ms", "last tenth, ms"),
+    *("library's own, ms", "adapter adds, ms"),
+)
+COST_NOTE = (
+    f"milliseconds per evaluation, random losses, N = {N_IMAGES}, batch {BATCH}, one thread; 'adapter adds' is the "
+    "median over batches of what it took beyond the library's own loop, beside which it ran; "
+    "(k) where time was up after k evaluations"
+)
+TIMED_NOTE = (
+    "range: slowest and fastest timing; timed: timings x trainings in each; fewer than B where an engine's time is "
+    "linear in B from there on"
+)
+COLOURS = {
+    "native": "#1d4ed8",
+    "batched": "#c2410c",
+    "torch-func": "#a16207",
+    "reference-multiprocess": "#15803d",
+    "reference": "#6b7280",
+}
+
+
+def rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
+    """A table for the terminal, numbers to the right."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("engine", "device", "searcher") else "right")
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def markdown_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """The same as a page has it."""
+    lines = [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *cells)]
+    return "\n".join(lines)
+
+
+def benchmark_cells(benchmark: Benchmark) -> list[list[str]]:
+    """A row of text for each row measured, the fastest engine of a size first."""
+    cells = []
+    for n, batch in sizes(benchmark.rows):
+        group = [row for row in benchmark.rows if (row.n, row.batch) == (n, batch)]
+        reference = benchmark.row("reference", n, batch)
+        for row in sorted(group, key=lambda row: -row.trainings_per_s):
+            ratio = f"{row.trainings_per_s / reference.trainings_per_s:.1f}" if reference else ""
+            cells.append(
+                [
+                    *(str(n), str(batch), row.engine, row.device, _number(row.trainings_per_s)),
+                    *(f"{_number(row.slowest)} - {_number(row.fastest)}", ratio),
+                    *(f"{row.share_of_peak:.1%}", f"{row.timings} x {row.timed_batch}"),
+                ]
+            )
+    return cells
+
+
+def cost_cells(costs: Sequence[Cost]) -> list[list[str]]:
+    """A row of text for each searcher and budget."""
+    return [
+        [
+            *(cost.searcher, str(cost.budget), f"{cost.start_s:.3f}"),
+            f"{cost.ask_tell:.3f}" + _up_to(cost.evaluations, cost.budget),
+            f"{cost.last:.3f}",
+            "" if cost.library is None else f"{cost.library:.3f}" + _up_to(cost.library_evaluations, cost.budget),
+            "" if cost.adapter is None else f"{cost.adapter:+.3f}",
+        ]
+        for cost in costs
+    ]
+
+
+def peak_line(device: str, peak: Peak) -> str:
+    """The peak of a device in words."""
+    product = f"{peak.matmul:,.0f} GFLOP/s in a large matrix product"
+    loop = "" if peak.fma is None else f"{peak.fma:,.0f} GFLOP/s in a register-only FMA loop, "
+    return f"peak of {device}, float32, best of all rounds: {loop}{product}; shares are of {peak.gflops:,.0f}"
+
+
+def benchmark_lines(benchmark: Benchmark) -> list[str]:
+    """What belongs around the table: hardware, versions, peaks, what it comes to, and what there was no time for."""
+    lines = [f"{environment.hardware(device)}; {peak_line(device, peak)}" for device, peak in benchmark.peaks.items()]
+    lines.append(environment.versions())
+    lines.append(f"one training at N = 50: {training_flop(50) / GIGA:.1f} GFLOP nominal; {TIMED_NOTE}")
+    lines += summary(benchmark)
+    if benchmark.left_out:
+        lines.append("timed in fewer rounds than the rest, for want of time: " + "; ".join(benchmark.left_out))
+    lines.append(f"took {benchmark.seconds:.0f} s")
+    return lines
+
+
+def plot(benchmark: Benchmark) -> Figure:
+    """Trainings per second over B, a panel for each N, both axes logarithmic; bars from slowest to fastest timing.
+
+    The dashed line is the device's peak, as trainings of the nominal work.
+    """
+    ns = list(dict.fromkeys(row.n for row in benchmark.rows))
+    figure = Figure(figsize=(1.6 + 3.9 * len(ns), 4.2), dpi=150, facecolor="white", layout="constrained")
+    panels = figure.subplots(1, len(ns), sharey=True, squeeze=False)[0]
+    for axes, n in zip(panels, ns, strict=True):
+        _panel(axes, n, [row for row in benchmark.rows if row.n == n])
+    panels[0].set_ylabel("trainings per second", color=INK)
+    handles = {label: h for axes in panels for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=9)
+    title = f"100 full-batch Adam steps of 61,326 weights on {', '.join(map(environment.hardware, benchmark.peaks))}"
+    figure.suptitle(title, fontsize=9, color=INK, x=0.01, ha="left", parse_math=False)
+    return figure
+
+
+def _panel(axes: Axes, n: int, rows: list[Row]) -> None:
+    for engine, device in dict.fromkeys((row.engine, row.device) for row in rows):
+        line = sorted((row for row in rows if (row.engine, row.device) == (engine, device)), key=lambda row: row.batch)
+        batches, rates = [row.batch for row in line], [row.trainings_per_s for row in line]
+        colour = COLOURS.get(engine)
+        axes.plot(batches, rates, marker="o", ms=4.5, lw=1.8, color=colour, label=f"{engine} ({device})")
+        axes.vlines(batches, [row.slowest for row in line], [row.fastest for row in line], lw=1.2, color=colour)
+    for device in dict.fromkeys(row.device for row in rows):
+        rate = next(row.trainings_per_s / row.share_of_peak for row in rows if row.device == device)
+        axes.axhline(rate, ls="--", lw=1, color=ZERO, label=f"peak ({device})")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sorted({row.batch for row in rows})))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    style_axes(axes, grid="y")
+    axes.set_title(f"N = {n}", fontsize=10, color=INK)
+    axes.set_xlabel("B, trainings in one call", fontsize=9, color=INK)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _up_to(evaluations: int, budget: int) -> str:
+    return "" if evaluations == budget else f" ({evaluations})"

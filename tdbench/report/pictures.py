@@ -1,0 +1,236 @@
+"""Pictures of discovered tasks: positives against negatives, and how the search came to be told what it was told."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from tdbench.base.errors import UserError
+from tdbench.space.sources import SIDE
+
+MOST_SHOWN = 100  # images of one side of a labeling in a picture
+MOST_IN_STRIP = 16
+TOLD_COLOUR, CONFIRMED_COLOUR, INK, PALE_INK = "#c2410c", "#1d4ed8", "#1f2937", "#6b7280"
+GRID, ZERO = "#e5e7eb", "#9ca3af"
+_DPI = 150
+_WIDTH = 8.0  # inches
+_MARGIN = 0.12
+_GAP = 2  # pixels between images
+_MOST_TITLE = 88  # characters in a line
+_Pixels = NDArray[np.uint8]
+
+
+def write_run_picture(
+    path: Path,
+    pixels: _Pixels,
+    labels: NDArray[Any],
+    told_curve: NDArray[np.float64],
+    *,
+    title: str,
+    told: float,
+    confirmed: float,
+    confirmed_se: float,
+) -> None:
+    """Write one PNG: the positives beside the negatives, above the taskness told over the run's evaluations.
+
+    Args:
+        path: the file; it appears complete or not at all, and its folder is made.
+        pixels: (N, 32, 32, 3) image set.
+        labels: (N,) of 0 and 1, the recommended labeling.
+        told_curve: (evaluations,) taskness told for each evaluation; may be empty.
+        title: plain text; nothing in it is read as markup.
+        told, confirmed, confirmed_se: the run's two scores and the standard error of the second; NaN where unknown.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    figure = run_figure(
+        pixels, labels, told_curve, title=title, told=told, confirmed=confirmed, confirmed_se=confirmed_se
+    )
+    write_bytes(path, figure_png(figure))
+
+
+def run_figure(
+    pixels: _Pixels,
+    labels: NDArray[Any],
+    told_curve: NDArray[np.float64],
+    *,
+    title: str,
+    told: float,
+    confirmed: float,
+    confirmed_se: float,
+) -> Figure:
+    """The figure that `write_run_picture` writes."""
+    mask = np.asarray(labels).astype(bool)
+    sides = [(pixels[mask], "positives"), (pixels[~mask], "negatives")]
+    shown = [min(len(images), MOST_SHOWN) for images, _ in sides]
+    rows = _grid_rows(shown)
+    columns = [max(1, -(-count // rows)) for count in shown]
+    cell = min(0.62, (_WIDTH - 2 * _MARGIN - 0.5) / sum(columns))
+    grid_height, curve_height, head, between = rows * cell, 3.1, 0.92, 0.25
+    height = head + grid_height + between + curve_height
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+
+    def box(left: float, bottom: float, width: float, tall: float) -> Axes:
+        return figure.add_axes((left / _WIDTH, bottom / height, width / _WIDTH, tall / height))
+
+    _heading(figure, height, title, told, confirmed, confirmed_se)
+    left = _MARGIN
+    for (images, name), count, wide in zip(sides, shown, columns, strict=True):
+        axes = box(left, curve_height + between, wide * cell, grid_height)
+        axes.imshow(montage(images[:count], wide, rows), interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        number = f"{count}" if count == len(images) else f"{count} of {len(images)}"
+        axes.set_title(f"{number} {name}", loc="left", fontsize=9, color=INK, pad=4)
+        left += max(wide * cell + 0.35, 1.15)
+    _draw_told(box(0.75, 0.5, _WIDTH - 0.9, curve_height - 0.8), told_curve, confirmed, confirmed_se)
+    return figure
+
+
+def strips_figure(strips: Sequence[tuple[str, _Pixels]]) -> Figure:
+    """One row of images for each (title, (n, 32, 32, 3) images), the title above it."""
+    shown = min(MOST_IN_STRIP, max(len(images) for _, images in strips))
+    cell, head = 0.5, 0.24
+    width, height = 2 * _MARGIN + shown * cell, _MARGIN + len(strips) * (cell + head)
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    for i, (title, images) in enumerate(strips):
+        bottom = height - (i + 1) * (cell + head)
+        count = min(shown, len(images))
+        axes = figure.add_axes((_MARGIN / width, bottom / height, count * cell / width, cell / height))
+        axes.imshow(montage(images[:count], count, 1), interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        axes.set_title(one_line(title, 80), loc="left", fontsize=8.5, color=INK, pad=3, parse_math=False)
+    return figure
+
+
+def montage(images: _Pixels, columns: int, rows: int | None = None, gap: int = _GAP) -> _Pixels:
+    """(height, width, 4) RGBA grid of (n, 32, 32, 3) images, row by row; transparent between them and where empty."""
+    rows = rows or max(1, -(-len(images) // columns))
+    grid = np.zeros((rows, columns, SIDE + gap, SIDE + gap, 4), dtype=np.uint8)
+    flat = grid.reshape(rows * columns, SIDE + gap, SIDE + gap, 4)
+    flat[: len(images), :SIDE, :SIDE, :3] = images
+    flat[: len(images), :SIDE, :SIDE, 3] = 255
+    joined = grid.transpose(0, 2, 1, 3, 4).reshape(rows * (SIDE + gap), columns * (SIDE + gap), 4)
+    return joined[: rows * (SIDE + gap) - gap, : columns * (SIDE + gap) - gap]
+
+
+def image_png(image: _Pixels) -> bytes:
+    """An (height, width, 3 or 4) image as the bytes of a PNG file."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "png", optimize=True)
+    return out.getvalue()
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file, at its own resolution."""
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in a script that the font lacks: boxes
+        figure.savefig(out, format="png")
+    return out.getvalue()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears complete or not at all. Raises UserError where it cannot be written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def best_so_far(told: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(evaluations,) the best value up to and with each one; NaN counts as nothing."""
+    return np.asarray(np.fmax.accumulate(told), dtype=np.float64) if len(told) else np.zeros(0)
+
+
+def scores_text(told: float, confirmed: float, confirmed_se: float) -> str:
+    """``told 0.98, confirmed 0.36 ± 0.02``, and what is unknown said so."""
+    error = f" ± {confirmed_se:.2f} (standard error)" if np.isfinite(confirmed_se) else ""
+    second = f"confirmed {confirmed:.2f}{error}" if np.isfinite(confirmed) else "not confirmed"
+    return f"{f'told {told:.2f}' if np.isfinite(told) else 'nothing told'}, {second}"
+
+
+def one_line(text: str, most: int = _MOST_TITLE) -> str:
+    """Text without line breaks and control characters; an ellipsis in its last third where it is too long."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    end = most // 3  # names such as cmaes+features:20 differ there
+    return line if len(line) <= most else f"{line[: most - 1 - end]}…{line[-end:]}"
+
+
+def _heading(figure: Figure, height: float, title: str, told: float, confirmed: float, se: float) -> None:
+    x = _MARGIN / _WIDTH
+    line = one_line(title)
+    size = 12 if len(line) <= 66 else 9
+    figure.text(x, 1 - 0.12 / height, line, fontsize=size, weight="bold", color=INK, va="top", parse_math=False)
+    figure.text(x, 1 - 0.38 / height, scores_text(told, confirmed, se), fontsize=10, color=INK, va="top")
+
+
+def style_axes(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
+    """The look that all axes of the project share."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom", "top"]].set_color(ZERO)
+    axes.tick_params(labelsize=8.5, colors=INK)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _grid_rows(counts: list[int]) -> int:
+    """Rows of two grids side by side: together about three times as wide as high, with few empty cells."""
+    near = max(2, round(math.sqrt(sum(counts) / 3)))
+
+    def empty(rows: int) -> int:
+        return sum(-count % rows for count in counts)
+
+    return min((rows for rows in (near, near + 1, near - 1) if rows > 1), key=empty)
+
+
+def _draw_told(axes: Axes, told: NDArray[np.float64], confirmed: float, se: float) -> None:
+    evaluations = np.arange(1, len(told) + 1)
+    size = 9 if len(told) <= 500 else 4
+    axes.scatter(evaluations, told, s=size, color=PALE_INK, alpha=0.35, linewidths=0, label="told, each evaluation")
+    axes.plot(
+        evaluations, best_so_far(told), color=TOLD_COLOUR, linewidth=1.8, drawstyle="steps-post", label="best told"
+    )
+    if np.isfinite(confirmed):
+        if np.isfinite(se):
+            axes.axhspan(confirmed - se, confirmed + se, color=CONFIRMED_COLOUR, alpha=0.18, linewidth=0)
+        axes.axhline(confirmed, color=CONFIRMED_COLOUR, linewidth=1.5, label="confirmed ± standard error")
+    axes.set_xlabel("evaluations", color=INK, fontsize=9)
+    axes.set_ylabel("taskness (0 noise, 1 perfect)", color=INK, fontsize=9)
+    axes.set_xlim(0, max(len(told), 1) * 1.01 + 0.5)
+    axes.set_ylim(*_taskness_limits(told, confirmed))
+    below = int((told < axes.get_ylim()[0]).sum())
+    if below:
+        text = f"{below} told below"
+        axes.annotate(text, (0.005, 0.02), xycoords="axes fraction", fontsize=7.5, color=PALE_INK)
+    style_axes(axes, grid="y")
+    axes.axhline(0, color=ZERO, linewidth=0.8, zorder=1)
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=3, markerscale=math.sqrt(12 / size)
+    )
+
+
+def _taskness_limits(told: NDArray[np.float64], confirmed: float) -> tuple[float, float]:
+    values = [float(v) for v in (*told, confirmed) if np.isfinite(v)]
+    low, high = min([0.0, *values]), max([0.2, *values])
+    return max(low, -0.75) - 0.12, min(high, 1.0) + 0.06

@@ -1,0 +1,143 @@
+"""What a reduction is, and all it may know: the seam between a searcher's short vectors and scores of the images.
+
+It stands in the arena between the searcher's answer and `TaskSpace.decode` (definitions, section 8).
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.base.errors import UserError
+
+IDENTITY = "identity"
+JOINT = "+"  # cmaes+ntk:20, which is why no name of a searcher or reduction may hold one
+
+
+@dataclass(frozen=True)
+class ReductionProblem:
+    """Everything a reduction is told: the image set, and nothing of a run.
+
+    Attributes:
+        dim: D as written in ``name:D``, 1 to N; N for a reduction that takes none.
+        n_images: N, images in the space.
+        n_positives: P, how many of them a labeling marks positive.
+        images: (N, 3, 32, 32) float32 standardized pixels, read-only, for a reduction registered with
+            ``sees_images=True``; others get None.
+    """
+
+    dim: int
+    n_images: int
+    n_positives: int
+    images: NDArray[np.float32] | None = None
+
+
+class Reduction(typing.Protocol):
+    """Maps short vectors to scores of the images. Made by a factory ``factory(problem) -> Reduction``.
+
+    It is a function of its problem and of nothing else: made again, in another process too, it gives the same scores,
+    or runs could not be resumed.
+
+    Attributes:
+        dim: length of the vectors; `ReductionProblem.dim` where D is written, its own where it takes none.
+    """
+
+    dim: int
+
+    def scores(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, N) finite scores for (n, dim) vectors in [0, 1]; the P highest of a row become the positives."""
+        ...
+
+
+ReductionFactory = Callable[[ReductionProblem], Reduction]
+
+
+class InvalidScores(Exception):
+    """A reduction answered with something that is not finite scores of the images; the message says with what."""
+
+
+@dataclass(eq=False)
+class SpaceReduction:
+    """A reduction on one space under its full name (``ntk:20``): made once, and every answer of it checked."""
+
+    name: str
+    factory: ReductionFactory
+    problem: ReductionProblem
+    version: str
+    sees_images: bool
+    takes_dim: bool
+
+    def make(self) -> None:
+        """Make it now rather than when it is first used.
+
+        Raises:
+            UserError: its factory fails, or makes something that is no reduction.
+        """
+        _ = self._made
+
+    @functools.cached_property
+    def _made(self) -> Reduction:
+        try:
+            reduction = self.factory(self.problem)
+            dim = operator.index(reduction.dim)
+        except UserError:
+            raise
+        except Exception as error:  # the plugin's own code
+            raise UserError(f"reduction {self.name!r} cannot be made: {_in_a_line(error)}") from error
+        if dim < 1 or (self.takes_dim and dim != self.problem.dim):
+            expected = self.problem.dim if self.takes_dim else "at least 1"
+            raise UserError(f"reduction {self.name!r} cannot be used: its dim must be {expected}, got {dim}")
+        return reduction
+
+    @property
+    def dim(self) -> int:
+        return operator.index(self._made.dim)
+
+    def scores(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, N) finite scores for (n, dim) vectors. Raises InvalidScores where the reduction gives anything else."""
+        shape = (len(vectors), self.problem.n_images)
+        try:
+            answer = self._made.scores(vectors)
+        except Exception as error:  # the plugin's own code
+            raise InvalidScores(f"reduction {self.name!r} raised {_in_a_line(error)}") from error
+        scores = _numbers(answer)
+        if scores is None or scores.shape != shape:
+            came = type(answer).__name__ if scores is None else f"an array of shape {scores.shape}"
+            raise InvalidScores(f"reduction {self.name!r} must give numbers of shape {shape}, but gave {came}")
+        if not np.isfinite(scores).all():
+            raise InvalidScores(f"reduction {self.name!r} gave NaN or infinite scores")
+        return scores
+
+
+class Identity:
+    """no reduction: one score per image"""
+
+    def __init__(self, problem: ReductionProblem) -> None:
+        self.dim = problem.n_images
+
+    def scores(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, N) scores, a copy of the (n, N) vectors."""
+        return np.array(vectors, dtype=np.float64)
+
+
+def full_name(searcher: str, reduction: str) -> str:
+    """What leaderboards call a searcher with a reduction: ``cmaes+ntk:20``, or ``cmaes`` where there is none."""
+    return searcher if reduction == IDENTITY else f"{searcher}{JOINT}{reduction}"
+
+
+def _numbers(answer: Any) -> NDArray[np.float64] | None:
+    try:
+        return np.asarray(answer, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".replace("\n", " ")

@@ -1,0 +1,126 @@
+"""`tdbench new-searcher`: a small package to start from, rendered from templates/new-searcher."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from tdbench.base.errors import UserError
+from tdbench.searchers.registry import MAX_NAME, load_plugins
+
+_TEMPLATES = Path(__file__).parent / "templates" / "new-searcher"
+_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
+_TAKEN_BY_THE_PACKAGE = {"build", "conftest", "setup", "test_contract", "tests"}
+
+
+@dataclass(frozen=True)
+class NewSearcher:
+    """What a new searcher and its parts are called, all made from its name.
+
+    Raises:
+        UserError: the name cannot be a searcher's, a module's and a package's at once, or is in use.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or len(self.name) > MAX_NAME:
+            raise UserError(
+                f"{self.name!r} cannot name a new searcher: expected at most {MAX_NAME} letters, digits, - and _, with "
+                "a letter first and a letter or digit last"
+            )
+        if keyword.iskeyword(self.module) or self.module in _TAKEN_BY_THE_PACKAGE:
+            raise UserError(f"{self.name!r} cannot name a new searcher: its file cannot be called {self.module}.py")
+        if keyword.iskeyword(self.class_name):
+            raise UserError(f"{self.name!r} cannot name a new searcher: its class cannot be called {self.class_name}")
+        installed = load_plugins()
+        for taken in (*installed.searchers, *installed.conflicts):
+            if taken.lower() == self.name.lower():
+                raise UserError(f"there is a searcher {taken!r} already (see `tdbench searchers`); take another name")
+        if self.module in sys.stdlib_module_names or _importable(self.module):
+            raise UserError(
+                f"{self.name!r} cannot name a new searcher: {self.module}.py would hide the Python module "
+                f"{self.module!r}; take another name, such as {self.name + '-searcher'!r}"
+            )
+
+    @property
+    def module(self) -> str:
+        return self.name.lower().replace("-", "_")
+
+    @property
+    def class_name(self) -> str:
+        return "".join(part.capitalize() for part in re.split("[-_]+", self.name))
+
+    @property
+    def package(self) -> str:
+        """Of the distribution; with its hyphen no module, so that a folder of that name can hide none."""
+        return f"tdbench-{self.name}"
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What the templates call them."""
+        return {"name": self.name, "module": self.module, "class": self.class_name, "package": self.package}
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Template -> path in the package."""
+        return {
+            "pyproject.toml.jinja": "pyproject.toml",
+            "module.py.jinja": f"{self.module}.py",
+            "test_contract.py.jinja": "tests/test_contract.py",
+            "README.md.jinja": "README.md",
+        }
+
+
+def write_package(name: str, to: Path | None = None) -> Path:
+    """Write the package of a new searcher, whole or not at all, and return its folder.
+
+    Args:
+        to: the folder to make; ``tdbench-NAME`` in the working directory by default.
+
+    Raises:
+        UserError: the name cannot be used, or the folder exists or cannot be written.
+    """
+    new = NewSearcher(name)
+    folder = Path(new.package) if to is None else to
+    try:
+        if folder.exists() or folder.is_symlink():
+            raise UserError(f"{folder} exists already; give another folder with --to")
+        if not folder.parent.is_dir():
+            raise UserError(f"there is no folder {folder.parent} to make {folder.name} in")
+        with tempfile.TemporaryDirectory(prefix=".tdbench-new-", dir=folder.parent) as scratch:
+            draft = Path(scratch) / "package"  # of ordinary permissions, which the scratch folder is not
+            _render(new, draft)
+            draft.rename(folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def rendered(template: str, words: dict[str, str]) -> str:
+    """The text of one file of the package."""
+    jinja = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    return jinja.get_template(template).render(words)
+
+
+def _render(new: NewSearcher, folder: Path) -> None:
+    for template, path in new.files.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(rendered(template, new.words), encoding="utf-8")
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return True  # something odd has the name

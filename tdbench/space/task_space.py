@@ -1,0 +1,259 @@
+"""TaskSpace: an image set and a protocol, and with an engine the taskness of label vectors of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import operator
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.base.errors import UserError, nearest
+from tdbench.base.rng import MAX_SEED, Stream, permutation, random_labelings, replicate_seeds
+from tdbench.engine import Engine, make_engine
+from tdbench.engine.protocol import Protocol
+from tdbench.space import references
+from tdbench.space.image_set import BLIND_SEEDS, ImageSet, Request, evaluate, standardize
+from tdbench.space.labelings import decode
+from tdbench.space.references import ReferenceTask
+from tdbench.space.sources import Source, load_source
+
+NOISE_MODES = ("fresh", "frozen")
+DEFAULT_CONFIRM = 32
+
+
+class TaskSpace(ImageSet):
+    """The search space of one image set: {0,1}^N with exactly P ones, and what a label vector is worth.
+
+    Attributes:
+        n, ratio, n_positives, seed: N, R, P and the space seed (definitions, section 2).
+        source: name of the data source.
+        classes: names of the R + 1 classes; class A first.
+        pixels: (N, 32, 32, 3) uint8, read-only.
+        images: (N, 3, 32, 32) float32, standardized per channel over the set, read-only.
+        class_of: (N,) index into `classes` of each image.
+        protocol: how networks are trained.
+        identity: 12 hex digits that change when the pixels, the sizes or the protocol do.
+    """
+
+    def __init__(
+        self,
+        data: str | Source = "digits",
+        *,
+        n: int = 50,
+        ratio: int = 4,
+        seed: int = 0,
+        classes: Sequence[str] | None = None,
+        steps: int = 100,
+        lr: float = 1e-3,
+        split: str = "stratified",
+        engine: str | Engine = "auto",
+        device: str = "auto",
+        data_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
+    ) -> None:
+        """Draw an image set and fix the protocol.
+
+        Args:
+            data: ``digits``, ``cifar10``, ``cifar100``, the path of an `.npz`, or a `Source`.
+            n: images, divisible by ratio + 1.
+            ratio: negatives per positive.
+            seed: draws the classes, the images and their order, 0 to 2**32 - 1.
+            classes: names of the ratio + 1 classes instead of random ones.
+            steps, lr, split: see `Protocol`.
+            engine, device: see `tdbench.engine.make_engine`; an engine already made is used as it is.
+            data_dir, download: see `tdbench.space.sources.load_source`.
+
+        Raises:
+            UserError: the sizes do not fit each other or the source, or the source cannot be read.
+        """
+        n, ratio, seed = operator.index(n), operator.index(ratio), operator.index(seed)
+        check_sizes(n, ratio)
+        check_seed("space seed", seed)
+        protocol = Protocol(steps, lr, split)
+        self.ratio, self.seed = ratio, seed
+        n_positives = n // (ratio + 1)
+        source = load_source(data, data_dir, download) if isinstance(data, str) else data
+        self.source = source.name
+        chosen = _choose_classes(source, n_positives, ratio, seed, classes)
+        self.classes = tuple(source.label_names[c] for c in chosen)
+        index = _choose_images(source, chosen, n_positives, seed)
+        self.class_of: NDArray[np.int64] = np.array([chosen.index(c) for c in source.labels[index]], dtype=np.int64)
+        self.pixels: NDArray[np.uint8] = source.images[index]
+        super().__init__(standardize(self.pixels), n_positives, protocol)
+        for array in (self.pixels, self.class_of):
+            array.flags.writeable = False
+        self._engine_choice = (engine, device)
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """The engine that trains for this space, made when first needed."""
+        engine, device = self._engine_choice
+        return make_engine(engine, device) if isinstance(engine, str) else engine
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the identity covers besides the pixels, readable (definitions, section 2, Identity)."""
+        return {
+            "n": self.n,
+            "ratio": self.ratio,
+            "network": "conv6-conv16-120-84-2",
+            "optimizer": "adam",
+            **asdict(self.protocol),
+            "baseline": f"mean(informed, blind x{BLIND_SEEDS})",
+        }
+
+    @functools.cached_property
+    def identity(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
+        digest.update(self.pixels.tobytes())
+        return digest.hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """A readable name, unique with the identity in it: for files and tables."""
+        return f"{self.source}-n{self.n}-r{self.ratio}-s{self.seed}-{self.identity}"
+
+    def __repr__(self) -> str:
+        return f"TaskSpace({self.source}, n={self.n}, ratio={self.ratio}, seed={self.seed}, identity={self.identity})"
+
+    def decode(self, scores: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """(B, N) label vectors for (B, N) scores: the P highest become 1, ties go to the lower index."""
+        scores = np.asarray(scores, dtype=np.float64)  # minus an unsigned score would wrap
+        if scores.ndim != 2 or scores.shape[1] != self.n:
+            raise ValueError(f"expected scores with shape (B, N={self.n}), got {scores.shape}")
+        return decode(scores, self.n_positives)
+
+    def taskness(
+        self,
+        labels: NDArray[Any],
+        *,
+        replicates: int = 1,
+        noise: str = "fresh",
+        run_seed: int = 0,
+        first_evaluation: int = 0,
+    ) -> NDArray[np.float64]:
+        """(B,) taskness of (B, N) label vectors, each the mean over `replicates` trainings, as a searcher is told it.
+
+        Args:
+            noise: ``fresh`` draws split and initialization anew for each evaluation; ``frozen`` takes the same
+                replicates for every label vector.
+            run_seed, first_evaluation: where in which run's stream of fresh replicates to start. A loop that wants
+                other replicates in each call counts `first_evaluation` on, as a run does.
+
+        Raises:
+            ValueError: a label vector is not (N,) of 0 and 1 with exactly P ones.
+        """
+        labels = self.checked_labels(labels)
+        evaluations = first_evaluation + np.arange(len(labels))
+        seeds = self.told_seeds(evaluations, replicates, noise, run_seed)
+        mean: NDArray[np.float64] = evaluate([Request(self, labels, seeds)], self.engine)[0].mean(axis=1)
+        return mean
+
+    def confirm(self, labels: NDArray[Any], replicates: int = DEFAULT_CONFIRM) -> NDArray[np.float64]:
+        """(B, replicates) taskness of (B, N) label vectors, or (replicates,) of one (N,), never told to a searcher.
+
+        The replicates are those of the space's confirmation: the same for every labeling and searcher.
+        """
+        array = np.asarray(labels)
+        checked = self.checked_labels(np.atleast_2d(array))
+        values = evaluate([Request(self, checked, self.confirm_seeds(len(checked), replicates))], self.engine)[0]
+        return values[0] if array.ndim == 1 else values
+
+    def told_seeds(self, evaluations: Any, replicates: int, noise: str, run_seed: int) -> NDArray[np.uint64]:
+        """(n, replicates) replicate seeds of the evaluations with these indices (definitions, section 5)."""
+        if noise not in NOISE_MODES:
+            raise UserError(f"noise must be one of {', '.join(NOISE_MODES)}, got {noise!r}")
+        if replicates < 1:
+            raise UserError(f"replicates must be at least 1, got {replicates}")
+        check_seed("seed", run_seed)
+        if noise == "fresh":
+            return replicate_seeds(Stream.FRESH, self.seed, run_seed, evaluations, replicates)
+        frozen = replicate_seeds(Stream.FROZEN, self.seed, 0, [0], replicates)
+        return np.repeat(frozen, len(evaluations), axis=0)
+
+    def confirm_seeds(self, count: int, replicates: int) -> NDArray[np.uint64]:
+        """(count, replicates) seeds of the confirmation, the same in each row."""
+        return np.repeat(replicate_seeds(Stream.CONFIRM, self.seed, 0, [0], replicates), count, axis=0)
+
+    def random_labelings(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
+        """(count, N) uniformly random label vectors."""
+        check_seed("seed", seed)
+        return random_labelings(count, self.n, self.n_positives, seed)
+
+    @functools.cached_property
+    def reference_tasks(self) -> tuple[ReferenceTask, ...]:
+        """The class tasks and the pixel-statistic labelings of this set (definitions, section 2)."""
+        return references.class_tasks(self.class_of, self.classes) + references.pixel_tasks(
+            self.pixels, self.n_positives
+        )
+
+
+def check_seed(what: str, seed: int) -> None:
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"{what} must be from 0 to {MAX_SEED}, got {seed}")
+
+
+def check_sizes(n: int, ratio: int) -> None:
+    """Raises UserError where no image set of any source has N images at that ratio."""
+    if ratio < 1:
+        raise UserError(f"ratio must be at least 1 negative per positive, got {ratio}")
+    if n < 1:
+        raise UserError(f"n must be a positive number of images, got {n}")
+    group = ratio + 1
+    if n % group:
+        lower, upper = n // group * group, (n // group + 1) * group
+        valid = f"{lower} or {upper}" if lower >= 2 * group else str(max(upper, 2 * group))
+        raise UserError(f"n must be divisible by ratio + 1 = {group}, got {n}; the nearest valid n is {valid}")
+    if n // group < 2:
+        raise UserError(f"n = {n} at 1:{ratio} leaves one positive; the smallest valid n is {2 * group}")
+
+
+def _choose_classes(source: Source, per_class: int, ratio: int, seed: int, classes: Sequence[str] | None) -> list[int]:
+    counts = np.bincount(source.labels, minlength=len(source.label_names))
+    wanted = ratio + 1
+    if classes is not None:
+        unknown = [name for name in classes if name not in source.label_names]
+        if unknown:
+            raise UserError(f"{source.name} has no class {unknown[0]!r}{nearest(unknown[0], source.label_names)}")
+        if len(classes) != wanted or len(set(classes)) != wanted:
+            raise UserError(f"expected ratio + 1 = {wanted} different classes, got {', '.join(classes)}")
+        chosen = [source.label_names.index(name) for name in classes]
+        for c in chosen:
+            if counts[c] < per_class:
+                raise UserError(
+                    f"class {source.label_names[c]!r} of {source.name} has {counts[c]} images, "
+                    f"{per_class} are needed; lower --n"
+                )
+        return chosen
+    if wanted > len(source.label_names):
+        raise UserError(
+            f"1:{ratio} needs {wanted} classes, but {source.name} has {len(source.label_names)}; "
+            f"the largest ratio here is {len(source.label_names) - 1}"
+        )
+    large_enough = np.flatnonzero(counts >= per_class)
+    if len(large_enough) < wanted:
+        largest = int(np.sort(counts)[-wanted])
+        raise UserError(
+            f"{wanted} classes of {per_class} images are needed, but {source.name} has {len(large_enough)} "
+            f"with that many; the largest n at 1:{ratio} is {largest * wanted}"
+        )
+    order = permutation(len(large_enough), Stream.CLASSES, (np.int64(seed), np.int64(0)))
+    return [int(c) for c in large_enough[order[:wanted]]]
+
+
+def _choose_images(source: Source, classes: list[int], per_class: int, seed: int) -> NDArray[np.int64]:
+    picked = []
+    for c in classes:
+        members = np.flatnonzero(source.labels == c)
+        order = permutation(len(members), Stream.IMAGES, (np.int64(seed), np.int64(c)))
+        picked.append(members[order[:per_class]])
+    together = np.concatenate(picked)
+    shuffled: NDArray[np.int64] = together[permutation(len(together), Stream.SHUFFLE, (np.int64(seed), np.int64(0)))]
+    return shuffled

@@ -1,0 +1,199 @@
+"""What studies that train share: their settings, their image sets and seeds, estimates over sets, and figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tdbench.base.errors import UserError, nearest
+from tdbench.base.rng import Stream, permutation, replicate_seeds
+from tdbench.base.stats import Estimate, interval, mean_interval
+from tdbench.engine.protocol import Protocol
+from tdbench.report.pictures import INK, style_axes
+from tdbench.space.image_set import ImageSet, Request, standardize
+from tdbench.space.sources import Source
+from tdbench.space.task_space import check_seed
+
+
+def setting(default: Any, text: str) -> Any:
+    """A field of a study's `Settings`: its default, and its line in the help page."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of every study that trains.
+
+    Raises:
+        UserError: a size that cannot be.
+    """
+
+    data: str = setting("digits", "digits, cifar10, cifar100 or the path of an .npz.")
+    sets: int = setting(5, "Image sets: independent draws, over which intervals are made.")
+    replicates: int = setting(32, "Trainings of each labeling of each set.")
+    seed: int = setting(0, "Seed of the first image set; the others follow.")
+    steps: int = setting(100, "Adam steps of a training.")
+    lr: float = setting(1e-3, "Adam's learning rate.")
+
+    def __post_init__(self) -> None:
+        for name in ("sets", "replicates"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_seed("seed", self.seed)
+        check_seed("seed + sets - 1", self.seed + self.sets - 1)
+        _ = self.protocol  # raises for steps and lr
+
+    @property
+    def protocol(self) -> Protocol:
+        return Protocol(self.steps, self.lr)
+
+    @property
+    def set_seeds(self) -> range:
+        """The seed of each image set."""
+        return range(self.seed, self.seed + self.sets)
+
+
+def study_request(image_set: ImageSet, labels: NDArray[Any], set_seed: int, replicates: int) -> Request:
+    """Each of (n, N) label vectors on the same replicates: those of that set seed, which no search ever saw."""
+    seeds = replicate_seeds(Stream.STUDY, set_seed, 0, [0], replicates)
+    return Request(image_set, image_set.checked_labels(labels), np.repeat(seeds, len(labels), axis=0))
+
+
+def over_sets(values: Iterable[NDArray[np.floating]]) -> Estimate:
+    """The mean over image sets of each set's mean, with its interval over sets (NaN for fewer than 4 sets).
+
+    Args:
+        values: for each image set its taskness values, any number of them.
+    """
+    return mean_interval([float(np.mean(v)) for v in values])
+
+
+def over_resampled_sets(sets: int, statistic: Callable[[NDArray[np.int64]], float]) -> Estimate:
+    """A statistic of all image sets together, with its bootstrap interval over sets (NaN for fewer than 4 sets).
+
+    Args:
+        statistic: its value for (sets,) indices of image sets, where a set may occur several times, in rising order.
+    """
+
+    @functools.cache  # few sets can be drawn in few ways
+    def known(drawn: tuple[int, ...]) -> float:
+        return statistic(np.array(drawn))
+
+    def of_each(samples: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return np.apply_along_axis(lambda drawn: known(tuple(sorted(drawn.astype(int)))), axis, samples)
+
+    return interval(np.arange(sets), of_each)
+
+
+def class_size(source: Source, name: str) -> int:
+    """Images of a class. Raises UserError for an unknown class."""
+    if name not in source.label_names:
+        raise UserError(f"{source.name} has no class {name!r}{nearest(name, source.label_names)}")
+    return int(np.count_nonzero(source.labels == source.label_names.index(name)))
+
+
+def class_images(source: Source, name: str, count: int, seed: int) -> NDArray[np.int64]:
+    """(count,) indices of random images of a class, the same first ones for any count.
+
+    Raises:
+        UserError: the class is unknown or has fewer images.
+    """
+    held = class_size(source, name)
+    if held < count:
+        raise UserError(f"class {name!r} of {source.name} has {held} images, {count} are needed")
+    label = source.label_names.index(name)
+    members = np.flatnonzero(source.labels == label)
+    order = permutation(len(members), Stream.IMAGES, (np.int64(seed), np.int64(label)))
+    chosen: NDArray[np.int64] = members[order[:count]]
+    return chosen
+
+
+def one_against_rest(
+    source: Source, positive: str, negatives: Sequence[str], n_positives: int, n_negatives: int, seed: int, p: Protocol
+) -> tuple[ImageSet, NDArray[np.uint8]]:
+    """Images of one class against others: the image set, shuffled, and its (N,) labels.
+
+    The negatives are spread as evenly as possible over the given classes, the first of them taking what is over.
+
+    Raises:
+        UserError: a class has too few images.
+    """
+    share, over = divmod(n_negatives, len(negatives))
+    picked = [class_images(source, positive, n_positives, seed)]
+    picked += [class_images(source, c, share + (i < over), seed) for i, c in enumerate(negatives)]
+    index = np.concatenate(picked)
+    labels = (np.arange(len(index)) < n_positives).astype(np.uint8)
+    order = permutation(len(index), Stream.SHUFFLE, (np.int64(seed), np.int64(0)))
+    return ImageSet(standardize(source.images[index[order]]), n_positives, p), labels[order]
+
+
+def choose_classes(source: Source, wanted: int, preferred: Sequence[str], seed: int) -> list[str]:
+    """`preferred` where the source has all of them, else `wanted` random classes of it.
+
+    Raises:
+        UserError: the source has fewer classes.
+    """
+    if len(preferred) == wanted and all(name in source.label_names for name in preferred):
+        return list(preferred)
+    present = np.unique(source.labels)
+    if len(present) < wanted:
+        raise UserError(f"{source.name} has {len(present)} classes, {wanted} are needed")
+    order = permutation(len(present), Stream.CLASSES, (np.int64(seed), np.int64(0)))
+    return [source.label_names[c] for c in present[order[:wanted]]]
+
+
+def panels(
+    rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 3.6, **shared: Any
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure in the house's style, in inches, and its (rows, columns) axes; `shared` goes to `Figure.subplots`."""
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False, **shared)
+    for axes in grid.flat:
+        style_axes(axes)
+    return figure, grid
+
+
+def label_axes(axes: Axes, x: str, y: str, title: str = "") -> None:
+    """Axis labels with their units, and a title that is never read as markup."""
+    axes.set_xlabel(x, color=INK, fontsize=9)
+    axes.set_ylabel(y, color=INK, fontsize=9)
+    if title:
+        axes.set_title(title, loc="left", fontsize=9.5, color=INK, parse_math=False)
+
+
+def draw_estimates(
+    axes: Axes, x: Sequence[float], points: Sequence[Estimate], colour: str, label: str, **style: Any
+) -> None:
+    """A line of values with their intervals as bars."""
+    axes.plot(x, [p.value for p in points], color=colour, linewidth=1.8, marker="o", markersize=4, label=label, **style)
+    axes.vlines(x, [p.low for p in points], [p.high for p in points], color=colour, linewidth=1.4, alpha=0.65)
+
+
+def legend_below(axes: Axes) -> None:
+    """A legend in one row under the axes, where it covers nothing."""
+    entries = len(axes.get_legend_handles_labels()[1])
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=entries, fontsize=8, frameon=False)
+
+
+def shown(estimate: Estimate, digits: int = 2) -> str:
+    """``0.43 [0.38, 0.49]``, or the value alone where it has no interval."""
+    if not estimate.has_interval:
+        return f"{estimate.value:.{digits}f}"
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def interval_words(estimates: Iterable[Estimate]) -> str:
+    """What follows "mean over sets" in a text: whether there are intervals, and which."""
+    if all(e.has_interval for e in estimates):
+        return ", with its 95 % bootstrap interval over sets"
+    return "; an interval needs at least 4 sets that differ"

@@ -1,0 +1,215 @@
+"""`tdbench perf`: the yardsticks train what the engines train, and what is written is what was measured.
+
+Nothing here depends on how long anything takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from tdbench import UserError
+from tdbench.cli import tdbench
+from tdbench.engine import make_engine, native
+from tdbench.engine.networks import LAYERS, N_PARAMETERS
+from tdbench.engine.protocol import Protocol
+from tdbench.engine.reference import torch_threads
+from tdbench.perf import engines as perf
+from tdbench.perf import searchers as searcher_costs
+from tdbench.perf import tables as perf_tables
+from tdbench.perf.yardsticks import ReferenceProcesses, TorchFunc
+from tdbench.report.pictures import figure_png
+
+ENGINES = {"reference", "reference-multiprocess", "torch-func", "batched"}
+TINY = perf.Plan(((10, 1), (10, 3)), rounds=2, seconds=60, steps=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch's threads wait for each other where several tests share the cores."""
+    with torch_threads(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ReferenceProcesses]:
+    with ReferenceProcesses(2) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def measure(processes: ReferenceProcesses) -> Iterator[Callable[..., perf.Benchmark]]:
+    """`perf.measure` with processes that are already there, since starting them takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perf, "ReferenceProcesses", lambda: contextlib.nullcontext(processes))
+        patch.setattr(perf, "PEAK_SECONDS", 0.02)
+        yield perf.measure
+
+
+@pytest.fixture(scope="module")
+def measured(measure: Callable[..., perf.Benchmark]) -> perf.Benchmark:
+    return measure(TINY, "cpu")
+
+
+def batch(n: int, size: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(1)
+    images = rng.standard_normal((n, 3, 32, 32)).astype(np.float32)
+    labels = (rng.random((size, n)) < 0.3).astype(np.uint8)
+    mask = np.ones((size, n), dtype=bool)
+    for row in mask:
+        row[rng.choice(n, 1 + n // 5, replace=False)] = False
+    return images, labels, mask, rng.integers(2**63, size=size, dtype=np.uint64)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 8])
+def test_torch_func_computes_the_curves_of_the_reference(chunk: int) -> None:
+    work, protocol = batch(n=11, size=5), Protocol(steps=12)
+    expected = make_engine("reference", "cpu").curves(*work, protocol)
+    np.testing.assert_allclose(TorchFunc("cpu", chunk).curves(*work, protocol), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_processes_compute_the_curves_of_the_reference(processes: ReferenceProcesses, size: int) -> None:
+    work, protocol = batch(n=11, size=size), Protocol(steps=8)
+    expected = make_engine("reference", "cpu").curves(*work, protocol)
+    np.testing.assert_allclose(processes.curves(*work, protocol), expected, atol=2e-4)
+
+
+def test_one_training_is_16_gflop() -> None:
+    assert perf.training_flop(50, 100) == pytest.approx(16.0e9, rel=0.001)
+    assert perf.training_flop(100, 50) == perf.training_flop(50, 100)
+
+
+def test_forward_work_follows_from_the_layers() -> None:
+    weights = {layer.name: layer.size for layer in LAYERS if layer.name.endswith("weight")}
+    positions = {"conv1.weight": 28 * 28, "conv2.weight": 10 * 10}
+    assert perf.forward_macs() == sum(size * positions.get(name, 1) for name, size in weights.items())
+    assert sum(weights.values()) + 6 + 16 + 120 + 84 + 2 == N_PARAMETERS
+
+
+@pytest.mark.skipif(native.unavailable() is not None, reason="the native kernel is not built here")
+def test_auto_is_the_native_kernel_where_it_is_built() -> None:
+    assert make_engine("auto", "cpu").name == "native"
+
+
+def test_json_is_what_machines_are_promised(measured: perf.Benchmark) -> None:
+    document = json.loads(measured.to_json())
+    assert set(document) == {"peak_gflops", "rows"}
+    assert document["peak_gflops"] > 0
+    for row in document["rows"]:
+        assert {"engine", "device", "n", "batch", "trainings_per_s", "share_of_peak"} <= set(row)
+        assert row["device"] == "cpu"
+        work = row["trainings_per_s"] * perf.training_flop(row["n"], TINY.steps) / 1e9
+        assert row["share_of_peak"] == pytest.approx(work / document["peak_gflops"])
+        assert 0 < row["slowest"] <= row["trainings_per_s"] <= row["fastest"]
+
+
+def test_every_engine_has_a_row_at_every_size(measured: perf.Benchmark) -> None:
+    engines = ENGINES | ({"native"} if native.unavailable() is None else set())
+    expected = {(engine, n, batch) for engine in engines for n, batch in TINY.sizes}
+    assert {(row.engine, row.n, row.batch) for row in measured.rows} == expected
+
+
+def test_linear_engines_are_timed_on_few_trainings_and_say_so(measured: perf.Benchmark) -> None:
+    one, three = measured.row("reference", 10, 1), measured.row("reference", 10, 3)
+    assert (three.timed_batch, three.timings) == (1, 2)
+    assert three.trainings_per_s == one.trainings_per_s
+
+
+def test_a_slow_machine_gets_one_round_and_a_very_slow_one_no_rows(
+    measure: Callable[..., perf.Benchmark], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perf._Case, "seconds", lambda *_: 1000.0)  # each timing seems to take so long
+    benchmark = measure(perf.Plan(((10, 1),), rounds=3, seconds=900, steps=5), "cpu")
+    assert {row.timings for row in benchmark.rows} == {1}
+    assert len(benchmark.left_out) == len(benchmark.rows)
+    assert not measure(perf.Plan(((10, 1),), rounds=3, seconds=100, steps=5), "cpu").rows
+
+
+def row(engine: str, rate: float) -> perf.Row:
+    return perf.Row(engine, "cpu", 50, 64, rate, rate / 30, rate, rate, 3, 1, 480.0)
+
+
+def test_summary_compares_with_the_reference_and_with_the_best_other() -> None:
+    rows = [row("reference", 2), row("reference-multiprocess", 3), row("torch-func", 1), row("native", 24)]
+    (line,) = perf.summary(perf.Benchmark("cpu", rows, {"cpu": perf.Peak(480, 400)}, 1.0))
+    assert "12.0x reference" in line
+    assert "8.0x the best other (reference-multiprocess)" in line
+
+
+def test_plot_is_a_png_of_every_engine(measured: perf.Benchmark, tmp_path: Path) -> None:
+    figure = perf_tables.plot(measured)
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {f"{engine} (cpu)" for engine in ENGINES} < labels
+    (tmp_path / "plot.png").write_bytes(figure_png(figure))
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert min(picture.size) > 400
+
+
+def test_searchers_cost_something_at_each_budget() -> None:
+    costs = searcher_costs.measure_searchers(budget=48)
+    assert {cost.searcher for cost in costs} > {"random", "twopointsde", "cmaes", "tpe", "clustered-random", "hunch"}
+    assert {cost.budget for cost in costs} == {3, 12, 48}
+    assert all(cost.evaluations == cost.budget and cost.ask_tell > 0 for cost in costs)
+    assert {cost.searcher for cost in costs if cost.adapter is not None} == set(searcher_costs.LIBRARIES)
+
+
+def test_a_searcher_that_is_out_of_time_says_how_far_it_came() -> None:
+    costs = searcher_costs.measure_searchers(budget=200, seconds=0.01)
+    cost = next(cost for cost in costs if (cost.searcher, cost.budget) == ("tpe", 200))
+    assert 0 < cost.evaluations < cost.budget
+    (cells,) = perf_tables.cost_cells([cost])
+    assert f"({cost.evaluations})" in cells[3]
+
+
+def perf_command(*args: object) -> Result:
+    return CliRunner().invoke(tdbench, ["perf", *map(str, args)])
+
+
+def test_command_writes_json_and_plot(
+    measured: perf.Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perf, "measure", lambda *_: measured)
+    result = perf_command("--json", tmp_path / "new" / "perf.json", "--plot", tmp_path / "perf.png", "--markdown")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "new" / "perf.json").read_text()) == json.loads(measured.to_json())
+    assert (tmp_path / "perf.png").read_bytes().startswith(b"\x89PNG")
+    assert "| N | B | engine |" in result.output
+    assert "register-only FMA loop" in result.output or native.unavailable()
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (("--json", "/proc/nothing/perf.json"), "cannot be written"),
+        (("--json", "."), "is a folder"),
+        (("--plot", "perf.svg"), "writes a PNG"),
+        (("--device", "tpu"), "device must be one of"),
+        (("--budget", 10), "--budget goes with --searchers"),
+        (("--searchers", "--budget", 0), "budget must be at least 1"),
+        (("--searchers", "--full"), "--searchers takes"),
+    ],
+)
+def test_a_bad_value_is_one_clear_error_before_anything_is_measured(args: tuple[object, ...], what: str) -> None:
+    result = perf_command(*args)
+    assert isinstance(result.exception, UserError)
+    assert what in str(result.exception)
+
+
+def test_no_cuda_device_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perf, "cuda_available", lambda: False)
+    with pytest.raises(UserError, match="no CUDA device"):
+        perf.measure(TINY, "cuda")
+
+
+def test_peak_is_a_number_of_this_machine() -> None:
+    peak = perf.measure_peak("cpu", seconds=0.01)
+    assert math.isfinite(peak.gflops) and peak.matmul > 0

@@ -1,0 +1,190 @@
+"""`tdbench new-searcher`: the package it writes installs, passes its own test, and hides nothing that exists."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import os
+import string
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from helpers import tdbench
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tdbench import UserError
+from tdbench.cli import main
+from tdbench.searchers import scaffold
+from tdbench.searchers.scaffold import NewSearcher, write_package
+
+NAME = "My-own_Search2"
+FILES = {"pyproject.toml", "my_own_search2.py", "tests/test_contract.py", "README.md"}
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def run(*command: object, cwd: Path, **environment: str) -> str:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False, cwd=cwd, env=env
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_package_installs_and_passes_its_own_test(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", reason="needs setuptools, to build the package without network")
+    package = write_package(NAME).resolve()
+    target = tmp_path / "installed"
+    quiet = ["--quiet", "--no-index", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
+    run("-m", "pip", "install", *quiet, "--target", target, package, cwd=tmp_path)
+    python_path = os.pathsep.join([str(target), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    tested = run("-m", "pytest", "-q", "-W", "error", cwd=package, PYTHONPATH=python_path)
+    assert "13 passed" in tested
+    code = (
+        "from tdbench.searchers.registry import load_plugins as l; s = l().searchers[{!r}]; print(s.origin, s.version)"
+    )
+    assert run("-c", code.format(NAME), cwd=tmp_path, PYTHONPATH=python_path).split() == [f"tdbench-{NAME}", "0.1.0"]
+
+
+def test_package_is_lint_and_format_clean() -> None:
+    pytest.importorskip("ruff")
+    package = write_package(NAME)
+    run("-m", "ruff", "check", "--isolated", "--select", "E,F,W,I,N,UP,B,RUF", ".", cwd=package)
+    run("-m", "ruff", "format", "--isolated", "--check", ".", cwd=package)
+
+
+def test_package_works_as_a_file_before_it_is_installed(tmp_path: Path) -> None:
+    module = write_package(NAME) / "my_own_search2.py"
+    assert "holds the contract" in tdbench("check", NAME, "--plugin", module).stdout
+
+
+def test_command_writes_the_package_and_says_what_is_next(
+    capsys: pytest.CaptureFixture[str], in_empty_folder: Path
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["new-searcher", NAME])
+    assert exit_.value.code == 0
+    assert os.listdir(in_empty_folder) == [f"tdbench-{NAME}"]  # noqa: PTH208 - hidden leftovers count
+    assert files(in_empty_folder / f"tdbench-{NAME}") == FILES
+    assert f"cd tdbench-{NAME} && pip install" in capsys.readouterr().out
+
+
+def test_readme_has_three_commands() -> None:
+    readme = (write_package(NAME) / "README.md").read_text()
+    assert len(readme.split("```sh\n")[1].split("```")[0].splitlines()) == 3
+    assert f"tdbench run --searcher {NAME}" in readme
+
+
+def test_folder_can_be_chosen(in_empty_folder: Path) -> None:
+    assert files(write_package(NAME, in_empty_folder / "elsewhere")) == FILES
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "expected at most 80 letters"),
+        ("a" * 81, "expected at most 80 letters"),
+        ("two words", "expected at most 80 letters"),
+        ("2fast", "expected at most 80 letters"),
+        ("-dash", "expected at most 80 letters"),
+        ("dash-", "expected at most 80 letters"),
+        ("---", "expected at most 80 letters"),
+        ("größe", "expected at most 80 letters"),
+        ("a/b", "expected at most 80 letters"),
+        ("../up", "expected at most 80 letters"),
+        ("a\\b", "expected at most 80 letters"),
+        ("a:b", "expected at most 80 letters"),
+        ("a,b", "expected at most 80 letters"),
+        ("a\n", "expected at most 80 letters"),
+        ("{{ x }}", "expected at most 80 letters"),
+        ("class", "cannot be called class.py"),
+        ("Setup", "cannot be called setup.py"),
+        ("tests", "cannot be called tests.py"),
+        ("test-contract", "cannot be called test_contract.py"),
+        ("random", "there is a searcher 'random' already"),
+        ("TPE", "there is a searcher 'tpe' already"),
+        ("clustered-random", "there is a searcher 'clustered-random' already"),
+        ("nevergrad", "there is a searcher 'nevergrad' already"),
+        ("cma", "would hide the Python module 'cma'"),
+        ("Statistics", "would hide the Python module 'statistics'"),
+        ("tdbench", "would hide the Python module 'tdbench'"),
+        ("numpy", "would hide the Python module 'numpy'"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_one_line_and_nothing_is_written(
+    capsys: pytest.CaptureFixture[str], in_empty_folder: Path, name: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["new-searcher", "--", name])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert exit_.value.code == 2
+    assert line.startswith("error: ")
+    assert said in line
+    assert list(in_empty_folder.parent.rglob("*")) == [in_empty_folder]
+
+
+@pytest.mark.parametrize("existing", ["file", "folder", "link"])
+def test_what_exists_is_left_alone(in_empty_folder: Path, existing: str) -> None:
+    path = in_empty_folder / f"tdbench-{NAME}"
+    if existing == "file":
+        path.write_text("precious")
+    elif existing == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere")
+    with pytest.raises(UserError, match="exists already"):
+        write_package(NAME)
+    assert list(in_empty_folder.rglob("*")) == [path]
+
+
+@pytest.mark.parametrize("to", ["no/such/parent", "file/below", "x" * 300])
+def test_a_folder_that_cannot_be_made(in_empty_folder: Path, to: str) -> None:
+    (in_empty_folder / "file").write_text("precious")
+    with pytest.raises(UserError):
+        write_package(NAME, Path(to))
+    assert list(in_empty_folder.rglob("*")) == [in_empty_folder / "file"]
+
+
+def test_nothing_half_written_is_left(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(new: NewSearcher, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "half").write_text("")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scaffold, "_render", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_package(NAME)
+    assert list(in_empty_folder.iterdir()) == []
+
+
+@given(name=st.text(string.ascii_letters + string.digits + "-_.: \n", min_size=1, max_size=12))
+def test_a_name_is_refused_or_gives_files_that_parse(name: str) -> None:
+    try:
+        new = NewSearcher(name)
+    except UserError:
+        return
+    assert new.module.isidentifier()
+    assert not keyword.iskeyword(new.module)
+    texts = {template: scaffold.rendered(template, new.words) for template in new.files}
+    tomllib.loads(texts["pyproject.toml.jinja"])
+    module = ast.parse(texts["module.py.jinja"])
+    defined = [node.name for node in module.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    assigned = [target.id for node in module.body if isinstance(node, ast.Assign) for target in node.targets]  # type: ignore[attr-defined]
+    assert defined == [new.class_name, "register_searchers"]
+    assert new.class_name not in assigned
+    ast.parse(texts["test_contract.py.jinja"])
