@@ -15,7 +15,9 @@ from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, replicate_seeds
 from tdbench.engine import make_engine
 from tdbench.engine.protocol import Protocol, train_masks, validation_size
-from tdbench.space.image_set import Request, evaluate, standardize
+from tdbench.space.evaluate import Evaluator
+from tdbench.space.executor import LocalExecutor, Request
+from tdbench.space.image_set import standardize
 from tdbench.space.score import generalization_level
 from tdbench.space.sources import Source
 from tdbench.store.confirmations import tag_of
@@ -278,6 +280,16 @@ def test_taskness_is_the_definition_put_together(space):
     assert space.taskness(labels)[0] == pytest.approx((b - generalization_level(curve)[0]) / b, rel=1e-6)
 
 
+def evaluate(requests, engine):
+    return Evaluator(LocalExecutor(engine)).evaluate(requests)
+
+
+def baselines(space, labels, mask):
+    """(B,) baselines of trainings with these labels and masks."""
+    request = Request(space, labels, np.zeros((len(labels), 1), dtype=np.uint64), mask)
+    return Evaluator(LocalExecutor(space.engine)).baselines(request)
+
+
 def independent_baseline(space, validation_positives):
     """b, from blank images with labels and masks that look otherwise than the library's."""
     n, p, n_validation = space.n, space.n_positives, validation_size(space.n)
@@ -301,7 +313,7 @@ def independent_baseline(space, validation_positives):
 def test_the_baseline_of_stratified_splits_is_one_value(space):
     labels = space.random_labelings(3)
     mask = train_masks(labels, np.arange(3, dtype=np.uint64), "stratified")
-    values = space.baselines(space.engine, labels, mask)
+    values = baselines(space, labels, mask)
     np.testing.assert_allclose(values, [independent_baseline(space, 1)] * 3, rtol=1e-5)
 
 
@@ -312,12 +324,15 @@ def test_the_baseline_of_random_splits_is_each_splits_own():
     inside = (labels * ~mask).sum(axis=1)
     assert len(set(inside)) > 1
     expected = [independent_baseline(space, int(count)) for count in inside]
-    np.testing.assert_allclose(space.baselines(space.engine, labels, mask), expected, rtol=1e-5)
+    np.testing.assert_allclose(baselines(space, labels, mask), expected, rtol=1e-5)
 
 
 def test_the_default_baseline_is_close_to_the_entropy():
     space = TaskSpace(n=50, ratio=4)
-    assert space.baseline(space.engine, 2) == pytest.approx(0.5004, abs=0.01)
+    labels = space.random_labelings(1)
+    assert baselines(space, labels, train_masks(labels, np.zeros(1, np.uint64), "stratified")) == pytest.approx(
+        0.5004, abs=0.01
+    )
 
 
 def test_fresh_evaluations_differ_and_frozen_ones_do_not(space):
