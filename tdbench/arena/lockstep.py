@@ -26,8 +26,8 @@ from tdbench.base import environment
 from tdbench.base.progress import Progress
 from tdbench.engine import Engine
 from tdbench.settings import Options
-from tdbench.space.evaluate import WAKE_SECONDS, Evaluation, Evaluator
-from tdbench.space.executor import LocalExecutor, Request
+from tdbench.space.evaluate import Evaluation, Evaluator
+from tdbench.space.executor import WAKE_SECONDS, LocalExecutor, Request
 from tdbench.space.labelings import LabelVectors
 from tdbench.store.log import Asked, Store
 from tdbench.store.rows import Row, row_to_json

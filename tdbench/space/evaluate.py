@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,11 +13,9 @@ from numpy.typing import NDArray
 from tdbench.base.rng import Stream, replicate_seeds
 from tdbench.engine.networks import IMAGE_SHAPE
 from tdbench.engine.protocol import Protocol, validation_size
-from tdbench.space.executor import Curves, Executor, Request
+from tdbench.space.executor import Curves, Executor, Request, done, results
 from tdbench.space.image_set import ImageSet
 from tdbench.space.score import BLIND_SEEDS, baseline, generalization_level, informed_baseline, taskness
-
-WAKE_SECONDS = 0.2  # a signal that comes just before a wait begins does not end that wait
 
 
 class BlindCase(NamedTuple):
@@ -91,13 +88,11 @@ class Evaluator:
     def score(self, requests: Sequence[Request], curves: Sequence[Curves]) -> list[NDArray[np.float64]]:
         """(n, k) taskness for each request whose (n, k, steps) curves are known already."""
         baselines = self._submit(requests, ()).blind
-        return self._wait(Evaluation(tuple(requests), tuple(map(_done, curves)), baselines))
+        return self._wait(Evaluation(tuple(requests), tuple(map(done, curves)), baselines))
 
     def curves(self, requests: Sequence[Request]) -> list[Curves]:
         """(n, k, steps) curves for each request. Ctrl-C ends the trainings."""
-        futures = self.executor.submit(requests)
-        self._wait_for(futures)
-        return [future.result() for future in futures]
+        return results(self.executor, self.executor.submit(requests))
 
     def blind_baseline(self, image_set: ImageSet, validation_positives: int) -> float:
         """The blind baseline, in nats, of splits of that set with so many positives in validation."""
@@ -125,16 +120,8 @@ class Evaluator:
         return futures[len(new) :]
 
     def _wait(self, evaluation: Evaluation) -> list[NDArray[np.float64]]:
-        self._wait_for(evaluation.futures)
+        results(self.executor, evaluation.futures)
         return evaluation.taskness()
-
-    def _wait_for(self, futures: Sequence[Future[Curves]]) -> None:
-        try:
-            while concurrent.futures.wait(futures, WAKE_SECONDS).not_done:
-                pass
-        except BaseException:
-            self.executor.cancel()
-            raise
 
 
 def _case(image_set: ImageSet, validation_positives: int) -> BlindCase:
@@ -169,12 +156,6 @@ def _scored(request: Request, curves: Curves, blind: dict[BlindCase, float]) -> 
 def _mean_level(curves: Curves) -> float:
     """The mean generalization level of (1, seeds, steps) curves."""
     return float(generalization_level(curves[0]).mean())
-
-
-def _done(curves: Curves) -> Future[Curves]:
-    future: Future[Curves] = Future()
-    future.set_result(curves)
-    return future
 
 
 def _failed(future: Future[Curves]) -> bool:

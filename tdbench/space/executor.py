@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import typing
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,7 @@ from tdbench.engine.protocol import train_masks
 from tdbench.space.image_set import ImageSet
 
 Curves = NDArray[np.float32]
+WAKE_SECONDS = 0.2  # a signal that comes just before a wait begins does not end that wait
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,24 @@ class LocalExecutor:
             return
         for future, curves in zip(futures, results, strict=True):
             future.set_result(curves)
+
+
+def results(executor: Executor, futures: Sequence[Future[Curves]]) -> list[Curves]:
+    """The curves, once all are there. Raises what a training raised; Ctrl-C gives up what is under way."""
+    try:
+        while wait(futures, WAKE_SECONDS).not_done:
+            pass
+    except BaseException:
+        executor.cancel()
+        raise
+    return [future.result() for future in futures]
+
+
+def done(curves: Curves) -> Future[Curves]:
+    """The future of curves that are there already."""
+    future: Future[Curves] = Future()
+    future.set_result(curves)
+    return future
 
 
 def train(requests: Sequence[Request], engine: Engine, stop: threading.Event | None = None) -> list[Curves]:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tdbench.base.database import Database
 from tdbench.base.progress import Counting
 from tdbench.engine import Engine
 from tdbench.space.evaluate import Evaluator
-from tdbench.space.executor import Curves, LocalExecutor, Request
+from tdbench.space.executor import Curves, LocalExecutor, Request, done, results
 from tdbench.store.confirmations import tag_of
 
 FILE_NAME = "studies.sqlite"
@@ -30,11 +31,13 @@ class RememberedTrainings:
     Attributes:
         folder: where they are kept.
         engine: what trains.
+        evaluator: scores requests, remembering what it trains too.
     """
 
     def __init__(self, folder: Path, engine: Engine, progress: bool = False) -> None:
         self.folder, self.engine = folder, engine
-        self.evaluator = Evaluator(LocalExecutor(engine))
+        self.evaluator = Evaluator(_Remembering(self))
+        self._executor = LocalExecutor(engine)
         self._memory = _Memory(folder / FILE_NAME)
         self._progress = Counting(progress)
 
@@ -53,7 +56,7 @@ class RememberedTrainings:
                     i, j = missing.pop(0)
                     part.append((i, j))
                     trainings += requests[i].seeds.shape[1]
-                trained = self.evaluator.curves([_row(requests[i], j) for i, j in part])
+                trained = results(self._executor, self._executor.submit([_row(requests[i], j) for i, j in part]))
                 self._memory.add([(keys[i][j], curves) for (i, j), curves in zip(part, trained, strict=True)])
                 advance(trainings)
         return [
@@ -78,6 +81,20 @@ class RememberedTrainings:
     def counting(self, what: str, total: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
         """A progress bar for so many pieces of work; gives what to call when some are done."""
         return self._progress.counting(what, total)
+
+
+class _Remembering:
+    """The executor of an evaluator whose trainings are remembered: baselines, and what is asked of it directly."""
+
+    def __init__(self, trainings: RememberedTrainings) -> None:
+        self.engine = trainings.engine
+        self._trainings = trainings
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[Curves]]:
+        return [done(curves) for curves in self._trainings.curves(requests, "baselines")]
+
+    def cancel(self) -> None:
+        """Nothing is under way between calls."""
 
 
 class _Memory:
@@ -113,7 +130,9 @@ class _Memory:
 
 
 def _row(request: Request, j: int) -> Request:
-    return replace(request, labels=request.labels[j : j + 1], seeds=request.seeds[j : j + 1])
+    k = request.seeds.shape[1]
+    mask = None if request.fixed_mask is None else request.fixed_mask[j * k : (j + 1) * k]
+    return replace(request, labels=request.labels[j : j + 1], seeds=request.seeds[j : j + 1], fixed_mask=mask)
 
 
 def _keys(request: Request, engine: Engine) -> list[bytes]:
@@ -125,5 +144,7 @@ def _keys(request: Request, engine: Engine) -> list[bytes]:
         digest = common.copy()
         digest.update(np.packbits(labels).tobytes())
         digest.update(np.ascontiguousarray(seeds).tobytes())
+        if request.fixed_mask is not None:
+            digest.update(np.packbits(request.fixed_mask).tobytes())
         keys.append(digest.digest())
     return keys
