@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.rng import Stream, replicate_seeds
-from tdbench.engine import Engine
+from tdbench.engine import Engine, TrainingBatch
 from tdbench.engine.networks import IMAGE_SHAPE
 from tdbench.engine.protocol import Protocol, train_masks, validation_counts, validation_size
 from tdbench.space.score import generalization_level, informed_baseline, taskness
@@ -110,14 +110,14 @@ def train(requests: Sequence[Request], engine: Engine) -> list[NDArray[np.float3
         position = {image_set.fingerprint: s for s, image_set in enumerate(image_sets)}
         trainings = [requests[i].trainings() for i in members]
         which = [position[requests[i].image_set.fingerprint] for i in members]
-        curves = engine.curves(
+        batch = TrainingBatch.checked(
             np.stack([image_set.images for image_set in image_sets]),
             np.concatenate([labels for labels, _, _ in trainings]),
             np.concatenate([masks for _, masks, _ in trainings]),
             np.concatenate([seeds for _, _, seeds in trainings]),
-            image_sets[0].protocol,
             np.repeat(which, [len(seeds) for _, _, seeds in trainings]),
         )
+        curves = engine.curves(batch, image_sets[0].protocol)
         ends = np.cumsum([len(seeds) for _, _, seeds in trainings])[:-1]
         for i, part in zip(members, np.split(curves, ends), strict=True):
             results[i][...] = part.reshape(results[i].shape)
@@ -158,4 +158,5 @@ def _blind_baseline(
     mask[:, n_positives : n_positives + validation_size(n) - validation_positives] = False
     blank = np.zeros((n, *IMAGE_SHAPE), dtype=np.float32)
     seeds = replicate_seeds(Stream.BLIND, 0, 0, [0], BLIND_SEEDS)[0]
-    return float(generalization_level(engine.curves(blank, labels, mask, seeds, Protocol(steps, lr))).mean())
+    batch = TrainingBatch.checked(blank, labels, mask, seeds)
+    return float(generalization_level(engine.curves(batch, Protocol(steps, lr))).mean())

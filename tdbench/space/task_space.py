@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tdbench.base.errors import UserError, nearest
 from tdbench.base.rng import MAX_SEED, Stream, permutation, random_labelings, replicate_seeds
 from tdbench.engine import Engine, make_engine
+from tdbench.engine.networks import NETWORK
 from tdbench.engine.protocol import Protocol
 from tdbench.space import references
 from tdbench.space.image_set import BLIND_SEEDS, ImageSet, Request, evaluate, standardize
@@ -103,7 +104,7 @@ class TaskSpace(ImageSet):
         return {
             "n": self.n,
             "ratio": self.ratio,
-            "network": "conv6-conv16-120-84-2",
+            "network": NETWORK.name,
             "optimizer": "adam",
             **asdict(self.protocol),
             "baseline": f"mean(informed, blind x{BLIND_SEEDS})",

@@ -22,6 +22,7 @@ from tdbench.arena.campaign import Result, run_all
 from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
 from tdbench.base.stats import Estimate, mean_interval
+from tdbench.engine import TrainingBatch
 from tdbench.engine.protocol import Protocol
 from tdbench.engine.reference import Network, network, torch_threads
 from tdbench.report.charts import MARKERS, SERIES
@@ -233,7 +234,8 @@ def _summed_training_loss(
         twice = np.concatenate([space.images, space.images])
         train = np.broadcast_to(np.arange(2 * space.n) < space.n, (len(labels), 2 * space.n))
         seeds = np.repeat(replicate_seeds(Stream.STUDY, space.seed, 1, [0], 1)[0], len(labels))
-        curves = lab.engine.curves(twice, np.tile(labels, 2), train, seeds, Protocol(settings.short_steps, settings.lr))
+        batch = TrainingBatch.checked(twice, np.tile(labels, 2), train, seeds)
+        curves = lab.engine.curves(batch, Protocol(settings.short_steps, settings.lr))
         summed: NDArray[np.float64] = curves.sum(axis=1, dtype=np.float64)
         return summed
 
