@@ -153,14 +153,7 @@ def train(requests: Sequence[Request], engine: Engine, stop: threading.Event | N
             groups.setdefault((request.image_set.n, protocol.steps, protocol.lr), []).append(i)
     for members in groups.values():
         batch = _batch([requests[i] for i in members])
-        curves = engine.curves(
-            batch.images,
-            batch.labels,
-            batch.train_mask,
-            batch.seeds,
-            requests[members[0]].image_set.protocol,
-            batch.image_set,
-        )  # TEMP
+        curves = engine.curves(batch, requests[members[0]].image_set.protocol, stop)
         ends = np.cumsum([requests[i].trainings for i in members])[:-1]
         for i, part in zip(members, np.split(curves, ends), strict=True):
             results[i][...] = part.reshape(results[i].shape)

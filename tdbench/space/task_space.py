@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tdbench.base.errors import UserError, nearest
 from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
 from tdbench.engine import Engine, make_engine
+from tdbench.engine.networks import NETWORK
 from tdbench.engine.protocol import Protocol
 from tdbench.space import references
 from tdbench.space.evaluate import Evaluator
@@ -135,7 +136,7 @@ class TaskSpace(ImageSet):
         return {
             "n": self.n,
             "ratio": self.ratio,
-            "network": "conv6-conv16-120-84-2",
+            "network": NETWORK.name,
             "optimizer": "adam",
             **asdict(self.protocol),
             "baseline": f"mean(informed, blind x{BLIND_SEEDS})",

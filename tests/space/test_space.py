@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from tdbench import TaskSpace
 from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, replicate_seeds
-from tdbench.engine import make_engine
+from tdbench.engine import TrainingBatch, make_engine
 from tdbench.engine.protocol import Protocol, train_masks, validation_size
 from tdbench.space.evaluate import Evaluator
 from tdbench.space.executor import LocalExecutor, Request
@@ -275,7 +275,8 @@ def test_taskness_is_the_definition_put_together(space):
     labels = space.random_labelings(1)
     seeds = space.told_seeds([0], 1, "fresh", 0).ravel()
     mask = train_masks(labels, seeds, "stratified")
-    curve = make_engine("batched", "cpu").curves(space.images, labels, mask, seeds, space.protocol)
+    batch = TrainingBatch.checked(space.images, labels, mask, seeds)
+    curve = make_engine("batched", "cpu").curves(batch, space.protocol)
     b = independent_baseline(space, (labels * ~mask).sum())
     assert space.taskness(labels)[0] == pytest.approx((b - generalization_level(curve)[0]) / b, rel=1e-6)
 
@@ -303,10 +304,9 @@ def independent_baseline(space, validation_positives):
     mask[n - validation_positives :] = False
     mask[: n_validation - validation_positives] = False
     seeds = replicate_seeds(Stream.BLIND, 0, 0, [0], 8)[0]
-    curves = make_engine("reference", "cpu").curves(
-        np.zeros((n, 3, 32, 32), dtype=np.float32), np.tile(labels, (8, 1)), np.tile(mask, (8, 1)), seeds,
-        Protocol(space.protocol.steps, space.protocol.lr),
-    )  # fmt: skip
+    blank = np.zeros((n, 3, 32, 32), dtype=np.float32)
+    batch = TrainingBatch.checked(blank, np.tile(labels, (8, 1)), np.tile(mask, (8, 1)), seeds)
+    curves = make_engine("reference", "cpu").curves(batch, Protocol(space.protocol.steps, space.protocol.lr))
     return (informed + generalization_level(curves).mean()) / 2
 
 
