@@ -3,9 +3,9 @@
 K is the empirical tangent kernel of one logit difference at initialization (`tdbench.toolkit.tangent`). A wide network
 trained by gradient descent is kernel regression with it (Jacot, Gabriel & Hongler, NeurIPS 2018; Arora et al.,
 *On exact computation with an infinitely wide neural net*, NeurIPS 2019), whose leave-one-out error has a closed form
-(Bachmann, Hofmann & Lucchi, *Generalization through the lens of leave-one-out error*, ICLR 2022): with A = (K + ridge I)^-1 and
-M = A diag(A)^-2 A, the summed squared error of labels y - P/N is the quadratic form (y - P/N)' M (y - P/N). No training
-is needed to minimize it. Three parts of the budget:
+(Bachmann, Hofmann & Lucchi, *Generalization through the lens of leave-one-out error*, ICLR 2022): with
+A = (K + ridge I)^-1 and M = A diag(A)^-2 A, the summed squared error of labels y - P/N is the quadratic form
+(y - P/N)' M (y - P/N). No training is needed to minimize it. Three parts of the budget:
 
 1. **Proposals** (`PROPOSING`): distinct minima of the form, by descent over exchanges of a positive with a negative
    from up to 200 random labelings; the lowest of each of `RIDGES` first, then the second lowest, and so on.
