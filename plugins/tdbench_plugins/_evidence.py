@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ._library import WORST, finite
 
 Array = NDArray[np.float64]
-Labels = NDArray[np.bool_]
+Labelings = NDArray[np.bool_]
 
 LEAST_NOISE = 0.05  # loss at which the noise stops to fall
 TYPICAL_NOISE = 0.25  # variance of one evaluation over the labeling's loss, until replicates tell
@@ -25,7 +25,7 @@ class Evidence:
     """
 
     def __init__(self, n_images: int) -> None:
-        self.labels: Labels = np.empty((0, n_images), dtype=np.bool_)  # distinct, in the order first told
+        self.labels: Labelings = np.empty((0, n_images), dtype=np.bool_)  # distinct, in the order first told
         self.counts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._sums: Array = np.empty(0)
         self._squares: Array = np.empty(0)
@@ -40,10 +40,10 @@ class Evidence:
         result: Array = self._sums / self.counts
         return result
 
-    def knows(self, labels: Labels) -> bool:
+    def knows(self, labels: Labelings) -> bool:
         return labels.tobytes() in self._rows
 
-    def add(self, labels: Labels, loss: Array) -> None:
+    def add(self, labels: Labelings, loss: Array) -> None:
         """Take in the (B,) losses of (B, N) labelings."""
         loss = np.clip(finite(loss), -WORST, WORST)
         new = {row.tobytes(): row for row in labels if row.tobytes() not in self._rows}

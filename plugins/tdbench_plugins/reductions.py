@@ -122,7 +122,7 @@ def _feature_directions(images: Images) -> Array:
 
 @_once_per_image_set
 def _tangent_directions(images: Images) -> Array:
-    from tdbench.toolkit.tangent import tangent_kernel
+    from tdbench.toolkit import tangent_kernel
 
     return _eigenvectors(tangent_kernel(images, initializations=INITIALIZATIONS, threads=1))
 
@@ -132,7 +132,7 @@ def random_features(images: Images) -> NDArray[np.float32]:
     import torch
     from torch.nn import functional as F
 
-    from tdbench.engine.reference import network, torch_threads
+    from tdbench.toolkit import network, torch_threads
 
     with torch_threads(1), torch.inference_mode():
         x = torch.tensor(images)

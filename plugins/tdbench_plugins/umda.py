@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
-from tdbench.space.labelings import decode
+from tdbench.toolkit import decode
 
 from ._library import finite
 from ._subsets import margins, refuse_reduction, sample, within
