@@ -12,9 +12,12 @@ from ._library import WORST, finite
 Array = NDArray[np.float64]
 Labelings = NDArray[np.bool_]
 
-LEAST_NOISE = 0.05  # loss at which the noise stops to fall
-TYPICAL_NOISE = 0.25  # variance of one evaluation over the labeling's loss, until replicates tell
-TRUST = 10  # replicates that the typical noise counts for
+LEAST_NOISE = 0.05  # loss below which the noise is taken to stay the same; chosen by hand
+# Variance of one evaluation over the labeling's loss, until replicates tell. It gives standard deviations of 0.22 to
+# 0.32 at losses of 0.2 to 0.4; docs/finding-tasks.md ("Where the difference comes from") has 0.2 to 0.3 for mediocre
+# labelings.
+TYPICAL_NOISE = 0.25
+TRUST = 10  # replicates that the typical noise counts for; chosen by hand
 
 
 class Evidence:

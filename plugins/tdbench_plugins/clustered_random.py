@@ -23,7 +23,7 @@ from tdbench.toolkit import decode, kmeans
 
 from ._subsets import refuse_reduction
 
-SAMPLES_PER_CLUSTER = 5
+SAMPLES_PER_CLUSTER = 5  # the least that the definitions allow (section 8)
 
 
 class ClusteredRandom:

@@ -35,10 +35,10 @@ from ._evidence import Array, Evidence, Labelings, final_field, least_seen
 from ._subsets import refuse_reduction
 from ._tangent import RIDGES, descent_starts, kernel_of
 
-PROPOSING = 0.25  # share of the budget
-FINAL = 0.25  # share of the budget
-LEADERS = 8
-SPREAD = 0.03  # variance of the mean loss over proposals
+PROPOSING = 0.25  # share of the budget; chosen by hand
+FINAL = 0.25  # share of the budget; chosen by hand
+LEADERS = 8  # chosen by hand
+SPREAD = 0.03  # variance of the mean loss over proposals; chosen by hand
 
 
 class NTKLeaveOneOut:
