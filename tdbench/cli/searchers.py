@@ -37,8 +37,9 @@ def searchers(plugins: tuple[str, ...]) -> None:
     )
     for name, error in sorted(found.failures.items()):
         click.echo(f"failed to load: plugin {name}: {error}")
-    for what, conflicts in (("searcher", found.conflicts), ("reduction", found.reduction_conflicts)):
-        for name, owners in sorted(conflicts.items()):
+    for registrations in found.kinds:
+        what = registrations.kind.what
+        for name, owners in sorted(registrations.conflicts.items()):
             click.echo(f"claimed twice: {what} {name!r} by {' and '.join(owners)}; it cannot be run until one goes")
 
 
@@ -63,11 +64,11 @@ def check(name: str, plugins: tuple[str, ...], timeout: float, deterministic: bo
 
     Exits with 0 where it holds, 1 where a check fails, and 2 where there is nothing of that name.
     """
-    from tdbench.testing.apart import check_apart
+    from tdbench.testing.apart import CheckRun
 
     if not 0 < timeout <= MAX_TIMEOUT:
         raise UserError(f"timeout must be a number of seconds above 0 and at most {MAX_TIMEOUT}, got {timeout:g}")
-    checks = check_apart(name, plugins, timeout=timeout, deterministic=deterministic)
+    checks = CheckRun(name, plugins, timeout=timeout, deterministic=deterministic)
     count, width = len(checks.names), max(map(len, checks.names))
     passed: list[bool] = []
     for result in checks:
