@@ -14,7 +14,7 @@ from tdbench.searchers.reduction import Reduction, ReductionProblem
 from tdbench.searchers.searcher import Problem, Searcher
 
 if typing.TYPE_CHECKING:
-    from tdbench.arena.campaign import bench, run
+    from tdbench.api import bench, run
     from tdbench.engine.protocol import Protocol
     from tdbench.space.task_space import TaskSpace
 
@@ -36,8 +36,8 @@ __all__ = [
 _LAZY = {
     "TaskSpace": "space.task_space",
     "Protocol": "engine.protocol",
-    "run": "arena.campaign",
-    "bench": "arena.campaign",
+    "run": "api",
+    "bench": "api",
 }
 
 

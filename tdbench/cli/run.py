@@ -13,12 +13,12 @@ import click
 from tdbench.base.errors import UserError, nearest
 from tdbench.cli.shared import interruptible, names, numbers, split
 from tdbench.engine.protocol import SPLITS
-from tdbench.searchers.reduction import IDENTITY, full_name
+from tdbench.searchers.reduction import full_name
 from tdbench.settings import DEFAULT_OUT, Options, RunSettings
 from tdbench.space.task_space import NOISE_MODES
 
 if TYPE_CHECKING:
-    from tdbench.arena.campaign import Result
+    from tdbench.store.result import Result
     from tdbench.store.rows import Row
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,7 +91,7 @@ def shared_options(command: F) -> F:
 @shared_options
 def run(**settings: Any) -> None:
     """Search one space with one searcher, and say what was found and how sure that is."""
-    from tdbench.arena.campaign import run as run_search
+    from tdbench.api import run as run_search
 
     with interruptible("--resume"):
         result = run_search(**settings, progress=True)
@@ -118,7 +118,7 @@ def bench(context: click.Context, /, config: Path | None, **settings: Any) -> No
     Finished runs are kept, interrupted ones need --resume. With identity among the --reductions, searchers that can use
     no other one are run with identity alone.
     """
-    from tdbench.arena.campaign import bench as run_bench
+    from tdbench.api import bench as run_bench
 
     if config is not None:
         settings.update(_from_toml(config, settings, context))
@@ -153,28 +153,15 @@ def status(out: Path) -> None:
         for record in records:
             settings = record.settings
             done = store.evaluated(record.id)
-            left = 0 if record.ended else settings["budget"] - done
+            left = 0 if record.ended else settings.budget - done
             left_in_all += left
-            state = record.status if record.ended else "running" if _is_locked(out, record.key) else "interrupted"
-            name = full_name(settings["searcher"], settings.get("reduction", IDENTITY))
-            cells = (record.space, name, settings["seed"], state, done, left, record.error[:60])
+            state = record.status if record.ended else "running" if store.is_running(record) else "interrupted"
+            name = settings.full_name
+            cells = (record.space, name, settings.seed, state, done, left, record.error[:60])
             table.add_row(*(Text(str(cell)) for cell in cells))
     Console().print(table)
     ended = sum(record.ended for record in records)
     click.echo(f"{ended} of {len(records)} runs ended, {left_in_all} evaluations left in the runs that have begun")
-
-
-def _is_locked(out: Path, key: str) -> bool:
-    from filelock import FileLock, Timeout
-
-    path = out / ".locks" / f"{key}.lock"
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True
 
 
 def _from_toml(path: Path, settings: dict[str, Any], context: click.Context) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.arena.race import search_budget
 from tdbench.base.errors import UserError
 from tdbench.leaderboard.standings import RunProtocol, latest_runs, space_name
 from tdbench.store.log import Store
@@ -91,9 +90,7 @@ def _named(rows: Sequence[Row]) -> str:
 
 def _told(store: Store, row: Row) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(n, N) label vectors and (n,) taskness of the evaluations of a run that its searcher was told."""
-    labels, taskness = store.evaluations(row.run, row.n)
-    searched = search_budget(row.recommend, row.budget)
-    return labels[:searched], taskness[:searched]
+    return store.told(row.run)
 
 
 def _text(labels: NDArray[np.uint8]) -> str:

@@ -93,6 +93,11 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _TYPES = typing.get_type_hints(Row)
 
 
+def checkpoint_column(share: float) -> str:
+    """The column of confirmed taskness after that share of the budget."""
+    return "confirmed" if share == 1 else f"confirmed_{share * 100:.0f}"
+
+
 def leaderboard_path(out: Path, space_name: str) -> Path:
     """Where the leaderboard of that space is kept."""
     return out / FOLDER / f"{space_name}.csv"
