@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tdbench.arena.race import search_budget
 from tdbench.base.errors import UserError
-from tdbench.leaderboard.standings import RunProtocol, latest_runs, space_name
+from tdbench.leaderboard.boards import RunProtocol, latest_runs, space_name
 from tdbench.store.log import Store
 from tdbench.store.rows import Row, row_from_json, row_to_json
 

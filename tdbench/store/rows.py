@@ -18,13 +18,18 @@ from tdbench.base.errors import UserError
 
 FOLDER = "leaderboards"
 CHECKPOINTS = (0.1, 0.2, 0.5, 1.0)  # shares of the budget after which the recommendation is confirmed
+# The columns of the space's settings, and the column of each checkpoint.
+SPACE_COLUMNS = ("data", "classes", "n", "ratio", "space_seed", "split", "steps", "lr")
+CHECKPOINT_COLUMNS = {share: "confirmed" if share == 1 else f"confirmed_{100 * share:.0f}" for share in CHECKPOINTS}
 _LONGEST_CELL = 30_000  # characters; a spreadsheet holds 32,767, the csv module reads 131,072
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run. The field order is the column order; empty cells are None or NaN.
+    """One run. The field order is the column order; an empty number is NaN.
+
+    A later version may add columns at the end, each with a default: it stands for the column in older files.
 
     Attributes:
         space, data, classes, n, ratio, space_seed, split, steps, lr: the space's identity and settings; classes are
@@ -88,9 +93,15 @@ class Row:
     timestamp: str
     run: str
 
+    @property
+    def checkpoints(self) -> tuple[float, ...]:
+        """Confirmed taskness at each share of `CHECKPOINTS`."""
+        return tuple(getattr(self, column) for column in CHECKPOINT_COLUMNS.values())
+
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _TYPES = typing.get_type_hints(Row)
+_NO_DEFAULT = frozenset(field.name for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING)
 
 
 def leaderboard_path(out: Path, space_name: str) -> Path:
@@ -118,7 +129,7 @@ def append_row(path: Path, row: Row) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a leaderboard.
+    """The rows of a leaderboard. A column that an older file does not have takes its default, where it has one.
 
     Raises:
         UserError: there is no such file, or it is not a leaderboard.
@@ -132,13 +143,14 @@ def read_rows(path: Path) -> list[Row]:
         header = reader.fieldnames or ()
     except csv.Error as error:
         raise UserError(f"{path} is not a leaderboard: {error}") from error
-    missing = [column for column in COLUMNS if column not in header]
+    columns = [column for column in COLUMNS if column in header]
+    missing = [column for column in COLUMNS if column in _NO_DEFAULT - set(columns)]
     if missing:
         raise UserError(f"{path} is not a leaderboard of this version: it has no column {missing[0]!r}")
     rows: list[Row] = []
     try:
         for cells in reader:
-            rows.append(Row(**{column: _parse(cells[column], _TYPES[column]) for column in COLUMNS}))
+            rows.append(Row(**{column: _parse(cells[column], _TYPES[column]) for column in columns}))
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path}, row {len(rows) + 1}: {error}") from error
     return rows

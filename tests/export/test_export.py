@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from synthetic import failed, row
 
 from tdbench import TaskSpace, UserError
-from tdbench.cli.results import export as command
+from tdbench.cli.export import export as command
 from tdbench.export.export import MANIFEST, export
 from tdbench.space.sources import Source
 from tdbench.store.log import Asked, Store, digest
