@@ -12,7 +12,7 @@ from synthetic import failed, row
 
 from tdbench import TaskSpace, UserError
 from tdbench.cli.export import export as command
-from tdbench.export.export import MANIFEST, export
+from tdbench.export.export import FORMATS, MANIFEST, export
 from tdbench.space.sources import Source
 from tdbench.store.log import Asked, Store, digest
 from tdbench.store.rows import COLUMNS, row_to_json
@@ -247,3 +247,8 @@ def test_the_command_prints_what_it_wrote(log, tmp_path):
     files = [line.removeprefix("wrote ") for line in result.stdout.splitlines()]
     assert sorted(files) == sorted(str(path) for path in (tmp_path / "ioh").rglob("*") if path.is_file())
     assert "note: 1 run(s) that have not ended" in result.stderr
+
+
+def test_the_command_offers_every_format():
+    (option,) = [option for option in command.params if option.name == "form"]
+    assert tuple(option.type.choices) == tuple(FORMATS)
