@@ -13,7 +13,7 @@ from tdbench.searchers.hookspecs import hookimpl
 from tdbench.searchers.searcher import Problem, Searcher
 
 if typing.TYPE_CHECKING:
-    from tdbench.arena.campaign import bench, run
+    from tdbench.api import bench, run
     from tdbench.engine.protocol import Protocol
     from tdbench.space.task_space import TaskSpace
 
@@ -22,8 +22,8 @@ __all__ = ["Problem", "Protocol", "Searcher", "TaskSpace", "UserError", "bench",
 _LAZY = {
     "TaskSpace": "space.task_space",
     "Protocol": "engine.protocol",
-    "run": "arena.campaign",
-    "bench": "arena.campaign",
+    "run": "api",
+    "bench": "api",
 }
 
 

@@ -1,5 +1,5 @@
-"""Results of runs under their published name; they are defined in `tdbench.arena.campaign`."""
+"""Results of runs under their published name; they are defined in `tdbench.store.result`."""
 
-from tdbench.arena.campaign import Result
+from tdbench.store.result import Result
 
 __all__ = ["Result"]

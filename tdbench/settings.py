@@ -6,41 +6,38 @@ import dataclasses
 import hashlib
 import json
 import math
-import operator
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tdbench.arena.race import check_race, race_share, search_budget
+from tdbench.base.arguments import check_most, check_strings, make_whole, shown
 from tdbench.base.errors import UserError
 from tdbench.searchers.reduction import IDENTITY, full_name
-from tdbench.space.task_space import NOISE_MODES, TaskSpace, check_seed
+from tdbench.space.settings import SpaceSettings, check_seed
+from tdbench.space.task_space import NOISE_MODES, TaskSpace
 
 DEFAULT_OUT = "tdbench-results"
 RECOMMEND_RULES = ("searcher", "best")
-AUTO_THRESHOLD = "auto"
-MOST = {  # far above any use; beyond it memory, the log or the system's calls give up
-    "budget": 10**9,
-    "batch": 10**6,
-    "replicates": 10**6,
-    "confirm": 10**6,
-    "steps": 10**6,
-    "ask_timeout": 10**6,
-    "start_timeout": 10**6,
-    "memory_limit": 10**9,
-    "threads": 4096,
-    "workers": 10**6,
-}
+RACE = "race"
+LEAST_RACE = 4  # evaluations: two candidates, twice each
+MOST = 10**6  # far above any use; beyond it memory, the log or the system's calls give up
+
+
+def later(default: Any) -> Any:
+    """A setting that came after version 0.1.0."""
+    return dataclasses.field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """Everything that decides the result of one run; defaults are those of the definitions, section 2.
+class RunSettings(SpaceSettings):
+    """Everything that decides the result of one run: the settings of its space, and these.
+
+    Defaults are those of the definitions, section 2.
 
     Attributes:
         searcher: name, or ``family:VARIANT``.
-        data, classes, n, ratio, space_seed, split, steps, lr: the space, see `TaskSpace`.
         seed: the run seed, of the searcher and of its fresh replicates.
         budget: evaluations; at least one batch.
         batch: vectors asked at a time.
@@ -55,38 +52,25 @@ class RunSettings:
     """
 
     searcher: str = "twopointsde"
-    data: str = "digits"
-    classes: tuple[str, ...] | None = None
-    n: int = 50
-    ratio: int = 4
-    space_seed: int = 0
     seed: int = 0
     budget: int = 4000
     batch: int = 32
     replicates: int = 1
     noise: str = "fresh"
-    split: str = "stratified"
     confirm: int = 32
-    steps: int = 100
-    lr: float = 1e-3
     recommend: str = "searcher"
     engine: str = "auto"
     device: str = "auto"
-    reduction: str = IDENTITY
+    reduction: str = later(IDENTITY)
 
     def __post_init__(self) -> None:
-        _make_whole(self, "n", "ratio", "space_seed", "seed", "budget", "batch", "replicates", "confirm", "steps")
-        for name in ("searcher", "data", "noise", "split", "recommend", "engine", "device", "reduction"):
-            if not isinstance(getattr(self, name), str):
-                raise UserError(f"{name} must be a string, got {getattr(self, name)!r}")
-        if self.classes is not None and not (
-            isinstance(self.classes, tuple) and all(isinstance(name, str) for name in self.classes)
-        ):
-            raise UserError(f"classes must be names of classes, got {self.classes!r}")
+        super().__post_init__()
+        make_whole(self, "seed", "budget", "batch", "replicates", "confirm")
+        check_strings(self, "searcher", "noise", "recommend", "engine", "device", "reduction")
         for name in ("batch", "budget", "replicates"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        _check_most(self, "budget", "batch", "replicates", "confirm", "steps")
+        check_most(self, budget=10**9, batch=MOST, replicates=MOST, confirm=MOST)
         if self.confirm < 2:
             raise UserError(f"confirm must be at least 2 replicates (it has a standard error), got {self.confirm}")
         if self.budget < self.batch:
@@ -95,7 +79,6 @@ class RunSettings:
             raise UserError(f"noise must be one of {', '.join(NOISE_MODES)}, got {self.noise!r}")
         self._check_recommend()
         check_seed("seed", self.seed)
-        check_seed("space-seed", self.space_seed)
 
     def _check_recommend(self) -> None:
         share = race_share(self.recommend)
@@ -118,12 +101,26 @@ class RunSettings:
     def recorded(self) -> dict[str, Any]:
         """The settings as the log has them and the key hashes them, by name.
 
-        A reduction is only there where there is one.
+        A setting that came after 0.1.0 is only there where it differs from its default: keys stay as they were.
         """
-        settings = dataclasses.asdict(self)
-        if self.reduction == IDENTITY:
-            del settings["reduction"]
-        return settings
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if not (field.metadata.get("later") and getattr(self, field.name) == field.default)
+        }
+
+    @classmethod
+    def from_recorded(cls, values: dict[str, Any]) -> RunSettings:
+        """The settings that a log has.
+
+        Raises:
+            UserError: there is one among them that this version does not know.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := [name for name in values if name not in known]:
+            raise UserError(f"the log has a run with the setting {unknown[0]!r}, which this version does not know")
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**given)
 
     def key(self, space: TaskSpace) -> str:
         """12 hex digits that are equal for runs with the same arguments on the same images."""
@@ -149,8 +146,6 @@ class Options:
         threads: CPU threads of the engine; one per core by default.
         workers: most searchers alive at a time.
         progress: show a live progress bar.
-        threshold: T_task, above which what a run found counts as a task: a number from -1 to 1, or ``auto`` to
-            calibrate it on random labelings of the run's setting; None does not say. For `run`.
     """
 
     out: str | os.PathLike[str] = DEFAULT_OUT
@@ -165,55 +160,87 @@ class Options:
     threads: int | None = None
     workers: int = 64
     progress: bool = False
-    threshold: float | str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.plugins, str):
             object.__setattr__(self, "plugins", (self.plugins,))
         given = () if self.threads is None else ("threads",)
-        _make_whole(self, "memory_limit", "workers", *given)
+        make_whole(self, "memory_limit", "workers", *given)
         for name in ("ask_timeout", "start_timeout", "memory_limit", "workers"):
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and value > 0):
-                raise UserError(f"{_shown(name)} must be a number above 0, got {value!r}")
+                raise UserError(f"{shown(name)} must be a number above 0, got {value!r}")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads must be at least 1, got {self.threads}")
-        _check_most(self, "ask_timeout", "start_timeout", "memory_limit", "workers", *given)
-        self._check_threshold()
-
-    def _check_threshold(self) -> None:
-        if self.threshold is None or self.threshold == AUTO_THRESHOLD:
-            return
-        try:
-            value = math.nan if isinstance(self.threshold, bool) else float(self.threshold)
-        except (TypeError, ValueError):
-            value = math.nan
-        if not -1 <= value <= 1:
-            raise UserError(f"threshold must be {AUTO_THRESHOLD} or a number from -1 to 1, got {self.threshold!r}")
-        object.__setattr__(self, "threshold", value)
+        check_most(self, ask_timeout=MOST, start_timeout=MOST, memory_limit=10**9, workers=MOST)
+        if self.threads is not None:
+            check_most(self, threads=4096)
 
     @property
     def folder(self) -> Path:
         return Path(self.out)
 
 
-def _make_whole(settings: Any, *names: str) -> None:
-    """numpy's whole numbers become Python's, as the log keeps them; anything else is an error."""
-    for name in names:
-        value = getattr(settings, name)
-        try:
-            if isinstance(value, bool):
-                raise TypeError
-            object.__setattr__(settings, name, operator.index(value))
-        except TypeError:
-            raise UserError(f"{_shown(name)} must be a whole number, got {value!r}") from None
+def race_share(recommend: str) -> float | None:
+    """F of the rule ``race:F``; None for any other rule.
+
+    Raises:
+        UserError: a race without an F, or with one that is not strictly between 0 and 1.
+    """
+    name, _, written = recommend.partition(":")
+    if name != RACE:
+        return None
+    try:
+        share = float(written)
+    except ValueError:
+        share = math.nan
+    if not 0 < share < 1:
+        raise UserError(
+            f"recommend {RACE}:F needs an F between 0 and 1, the share of the budget that it takes, "
+            f"such as {RACE}:0.25; got {recommend!r}"
+        )
+    return share
 
 
-def _check_most(settings: Any, *names: str) -> None:
-    for name in names:
-        if getattr(settings, name) > MOST[name]:
-            raise UserError(f"{_shown(name)} must be at most {MOST[name]}, got {getattr(settings, name)}")
+def race_budget(recommend: str, budget: int) -> int:
+    """Evaluations of `budget` that the race takes: F x budget, rounded; 0 for any other rule."""
+    share = race_share(recommend)
+    return 0 if share is None else round(Fraction(repr(share)) * budget)
 
 
-def _shown(name: str) -> str:
-    return name.replace("_", "-")
+def search_budget(recommend: str, budget: int) -> int:
+    """Evaluations of `budget` that the searcher is asked for, and told: all but the race's."""
+    return budget - race_budget(recommend, budget)
+
+
+def check_race(recommend: str, budget: int, batch: int) -> None:
+    """Raises UserError where the rule leaves too few evaluations for a race, or too few for a search before it."""
+    if race_share(recommend) is None:
+        return
+    racing = race_budget(recommend, budget)
+    if budget < batch + LEAST_RACE:
+        raise UserError(
+            f"a race of at least {LEAST_RACE} evaluations after a search of at least one batch of {batch} needs "
+            f"a budget of {batch + LEAST_RACE}, got {budget}; raise --budget or lower --batch"
+        )
+    if racing < LEAST_RACE:
+        raise UserError(
+            f"recommend {recommend} leaves {racing} of {budget} evaluations to the race, which needs at "
+            f"least {LEAST_RACE}: use {RACE}:{_nearest_share(LEAST_RACE, budget, batch)} or more"
+        )
+    if budget - racing < batch:
+        raise UserError(
+            f"recommend {recommend} leaves {budget - racing} of {budget} evaluations to the search, which "
+            f"needs at least one batch of {batch}: use {RACE}:{_nearest_share(budget - batch, budget, batch)} "
+            "or less, or lower --batch"
+        )
+
+
+def _nearest_share(evaluations: int, budget: int, batch: int) -> str:
+    """A share with few digits that gives the race about so many evaluations, and leaves enough to race and search."""
+    for digits in range(2, 20):
+        below = Fraction(evaluations * 10**digits // budget, 10**digits)
+        for share in (below, below + Fraction(1, 10**digits)):
+            if LEAST_RACE <= round(share * budget) <= budget - batch:
+                return f"{float(share)!r}"
+    raise AssertionError("a share with 19 digits is exact")

@@ -1,150 +1,29 @@
-"""`run` and `bench`: settings in, results out. Finds the plugins, spaces and engines, and what the log has already."""
+"""A campaign: many runs, from settings to results. Finds spaces and engines, and what the log has of each run already.
+
+`tdbench.api` is what users call; it gives the settings.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import errno
-import itertools
-import json
-import math
-import re
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from numbers import Integral
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from filelock import FileLock, Timeout
-from numpy.typing import NDArray
+import functools
+from collections.abc import Iterator, Sequence
 
 from tdbench.arena.live_run import LiveRun
 from tdbench.arena.lockstep import Arena
-from tdbench.base.errors import UserError, nearest
+from tdbench.base.errors import UserError
 from tdbench.base.progress import Progress
-from tdbench.base.stats import Estimate
 from tdbench.engine import Engine, make_engine
 from tdbench.searchers.reduction import IDENTITY, JOINT, ReductionProblem, SpaceReduction
-from tdbench.searchers.registry import Plugins, Registration, load_plugins
-from tdbench.settings import AUTO_THRESHOLD, Options, RunSettings
+from tdbench.searchers.registry import Plugins, Registration
+from tdbench.settings import Options, RunSettings
+from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import Source, load_source
 from tdbench.space.task_space import TaskSpace
-from tdbench.store.confirmations import ReferenceScore, reference_scores, space_references
+from tdbench.store.confirmations import reference_scores, space_references
 from tdbench.store.log import RunRecord, Store
+from tdbench.store.result import Result
 from tdbench.store.rows import Row, append_row, leaderboard_path, row_from_json
-
-RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
-OPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Options))
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of one run.
-
-    Attributes:
-        row: its leaderboard row.
-        space: the space it searched.
-        labels: (N,) the recommended labeling; None where the run failed.
-        told: (n,) taskness told for each evaluation; those of a race were told to nobody and are not among them.
-        references: confirmed scores of the space's reference tasks.
-        leaderboard, log: the files the result is in.
-        picture: the discovered task as a PNG; None where there is none.
-        threshold: T_task, where `run` was asked for one and the run went well. Its `n` is the number of random
-            labelings it rests on, 0 where it was given.
-    """
-
-    row: Row
-    space: TaskSpace
-    labels: NDArray[np.uint8] | None
-    told: NDArray[np.float64]
-    references: tuple[ReferenceScore, ...]
-    leaderboard: Path
-    log: Path
-    picture: Path | None
-    threshold: Estimate | None = None
-
-    @property
-    def is_task(self) -> bool | None:
-        """Whether what was found counts as a task; None without a threshold."""
-        return None if self.threshold is None else self.row.confirmed > self.threshold.value
-
-    def reference(self, kind: str) -> list[ReferenceScore]:
-        """The reference scores of that kind: class, pixel or random."""
-        return [score for score in self.references if score.task.kind == kind]
-
-
-def run(searcher: str = "twopointsde", **settings: Any) -> Result:
-    """Run one searcher on one space, as `tdbench run` does.
-
-    Args:
-        searcher: its name, as `tdbench searchers` lists it.
-        settings: any field of `RunSettings` and `Options` by name.
-
-    Raises:
-        UserError: settings that cannot be run, an interrupted run without ``resume=True``, or a finished one
-            without ``resume=True`` (returns its result) or ``again=True`` (runs it once more).
-    """
-    run_settings, options = split_settings({"searcher": searcher, **settings})
-    result = run_all([run_settings], options, _plugins(options), finished_is_error=True)[0]
-    result = replace(result, picture=write_picture(result, options))
-    return replace(result, threshold=_threshold(result, run_settings, options))
-
-
-def bench(
-    searchers: str | Sequence[str],
-    seeds: int | Sequence[int] = 10,
-    space_seeds: int | Sequence[int] = (0,),
-    data: str | Sequence[str] = "digits",
-    n: int | Sequence[int] = 50,
-    ratio: int | Sequence[int] = 4,
-    reductions: str | Sequence[str] = IDENTITY,
-    **settings: Any,
-) -> list[Result]:
-    """Run every searcher with every reduction on every space with every seed, in lockstep, as `tdbench bench` does.
-
-    Args:
-        searchers: names.
-        seeds: run seeds, or how many (0, 1, ...).
-        space_seeds, data, n, ratio: the spaces are all combinations.
-        reductions: names. Where ``identity`` is among them, it alone is for a searcher that can use no reduction.
-        settings: any other field of `RunSettings` and `Options` by name.
-
-    Returns:
-        One result for each run. A run that is finished already is not run again, unless ``again=True``.
-
-    Raises:
-        UserError: settings that cannot be run, or interrupted runs without ``resume=True``.
-    """
-    for one, several in (("searcher", "searchers"), ("reduction", "reductions"), ("seed", "seeds")):
-        if one in settings:
-            raise UserError(f"bench takes {several}, not {one}")
-    if settings.get("threshold") is not None:
-        raise UserError("bench takes no threshold, only run does")
-    base, options = split_settings(settings)
-    all_seeds = range(int(seeds)) if isinstance(seeds, Integral) else seeds
-    axes = [_several(axis) for axis in (data, n, ratio, space_seeds, searchers, reductions, all_seeds)]
-    names = ("data", "n", "ratio", "space_seed", "searcher", "reduction", "seed")
-    if any(len(axis) == 0 for axis in axes):
-        raise UserError("bench needs at least one searcher, one seed, one space and one reduction")
-    runs = [replace(base, **dict(zip(names, point, strict=True))) for point in itertools.product(*axes)]
-    plugins = _plugins(options)
-    if any(run.reduction == IDENTITY for run in runs):
-        runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]
-    return run_all(list(dict.fromkeys(runs)), options, plugins)
-
-
-def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
-    """Settings by name, sorted into the two dataclasses. Raises UserError for a name that neither has."""
-    for name in settings:
-        if name not in RUN_FIELDS and name not in OPTION_FIELDS:
-            raise UserError(f"unknown setting {name!r}{nearest(name, (*RUN_FIELDS, *OPTION_FIELDS))}")
-    chosen: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
-    return (
-        RunSettings(**{name: v for name, v in chosen.items() if name in RUN_FIELDS}),
-        Options(**{name: v for name, v in chosen.items() if name in OPTION_FIELDS}),
-    )
 
 
 def run_all(
@@ -163,7 +42,7 @@ def run_all(
         entries = list(zip(runs, spaces, strict=True))
         keys = [settings.key(space) for settings, space in entries]
         unfinished = [key for key in keys if options.again or (known := store.latest(key)) is None or not known.ended]
-        stack.enter_context(_locked([options.folder / ".locks" / f"{key}.lock" for key in unfinished]))
+        stack.enter_context(store.lock(unfinished))
         live = list(_prepare(entries, plugins, store, options, finished_is_error))
         todo = [run for run in live if not run.record.ended]
         total = sum(run.settings.budget for run in todo)
@@ -173,13 +52,9 @@ def run_all(
             append_row(leaderboard_path(options.folder, run.space.name), row)
 
         arena = Arena(store, options, progress, on_end)
-        arena.run(todo)
+        arena.play(todo)
         _confirm_references(arena, live)
         return [_result(run, store, options) for run in live]
-
-
-def _plugins(options: Options) -> Plugins:
-    return load_plugins(options.plugins, extra_must_load=True)
 
 
 def _check_names(settings: RunSettings, plugins: Plugins) -> None:
@@ -201,30 +76,16 @@ def default_engine(settings: RunSettings, options: Options) -> Engine:
     return make_engine(settings.engine, settings.device, options.threads)
 
 
-def _several(value: Any) -> Sequence[Any]:
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-
-
 def _spaces(runs: Sequence[RunSettings], options: Options) -> list[TaskSpace]:
     """The space of each run; runs of one space share it, and a source is read once."""
     sources: dict[str, Source] = {}
-    spaces: dict[tuple[Any, ...], TaskSpace] = {}
-    for s in runs:
-        if s.data not in sources:
-            sources[s.data] = load_source(s.data, options.data_dir, options.download)
-        key = (s.data, s.classes, s.n, s.ratio, s.space_seed, s.steps, s.lr, s.split)
-        if key not in spaces:
-            spaces[key] = TaskSpace(
-                sources[s.data],
-                n=s.n,
-                ratio=s.ratio,
-                seed=s.space_seed,
-                classes=s.classes,
-                steps=s.steps,
-                lr=s.lr,
-                split=s.split,
-            )
-    return [spaces[s.data, s.classes, s.n, s.ratio, s.space_seed, s.steps, s.lr, s.split] for s in runs]
+    spaces: dict[SpaceSettings, TaskSpace] = {}
+    for settings in runs:
+        if settings.data not in sources:
+            sources[settings.data] = load_source(settings.data, options.data_dir, options.download)
+        if settings.space not in spaces:
+            spaces[settings.space] = TaskSpace.of(settings, sources[settings.data])
+    return [spaces[settings.space] for settings in runs]
 
 
 def _prepare(
@@ -259,6 +120,7 @@ def _prepare(
     for (_, _, record, _), reduction in zip(plans, reductions, strict=True):
         if record is None or not record.ended:
             reduction.make()
+    on_engine = functools.cache(TaskSpace.on)  # runs of one space on one engine share it
     for (settings, space, record, attempt), reduction in zip(plans, reductions, strict=True):
         registration, _ = plugins.searcher(settings.searcher)
         if record is None:
@@ -268,7 +130,7 @@ def _prepare(
                 settings.key(space),
                 attempt,
                 space.identity,
-                settings.recorded(),
+                settings,
                 _version(registration, reduction),
                 (engine.name, engine.device, engine.detail),
             )
@@ -276,8 +138,8 @@ def _prepare(
             engine = default_engine(settings, options)
         else:
             engine = _recorded_engine(record, options)
-        recorded = [] if record.ended else store.asked(record.id, space.n)
-        yield LiveRun(settings, space, engine, record, registration, reduction, deque(recorded))
+        recorded = [] if record.ended else store.asked(record.id)
+        yield LiveRun(settings, on_engine(space, engine), record, registration, reduction, recorded)
 
 
 def _reductions(entries: Sequence[tuple[RunSettings, TaskSpace]], plugins: Plugins) -> list[SpaceReduction]:
@@ -311,8 +173,7 @@ def _check_identity(
     settings: RunSettings, space: TaskSpace, record: RunRecord | None, known: list[RunRecord], options: Options
 ) -> None:
     """A log of these very arguments but of other images cannot be gone on with."""
-    arguments = json.loads(json.dumps(settings.recorded()))
-    same = [r for r in known if r.settings == arguments and r.space != space.identity and not r.ended]
+    same = [r for r in known if r.settings == settings and r.space != space.identity and not r.ended]
     if record is not None and record.space != space.identity:
         same = [record]
     if same and (options.resume or record is not None):
@@ -350,9 +211,7 @@ def _confirm_references(arena: Arena, runs: Sequence[LiveRun]) -> None:
         if case in done:
             continue
         done.add(case)
-        for task in space_references(arena.store, run.space.identity):
-            arena.confirm(run, task.labels[None], lambda: None)
-    arena.run([])
+        arena.confirm(run, [task.labels for task in space_references(arena.store, run.space.identity)])
 
 
 def _result(run: LiveRun, store: Store, options: Options) -> Result:
@@ -361,61 +220,7 @@ def _result(run: LiveRun, store: Store, options: Options) -> Result:
     row = row_from_json(record.row)
     board = leaderboard_path(options.folder, run.space.name)
     append_row(board, row)  # a kill between the log and the leaderboard is mended here
-    told = store.evaluations(record.id, run.space.n)[1][: run.settings.search_budget]
-    recommended = store.recommended(record.id, run.space.n).get(1.0)
+    told = store.told(record.id)[1]
+    recommended = store.recommended(record.id).get(1.0)
     references = reference_scores(store, run.space.identity, run.tag, run.settings.confirm)
     return Result(row, run.space, recommended, told, tuple(references), board, store.path, None)
-
-
-def write_picture(result: Result, options: Options) -> Path | None:
-    """Write the picture of what a run found; None where it found nothing. Raises UserError where it cannot."""
-    from tdbench.report.pictures import write_run_picture
-
-    if result.labels is None:
-        return None
-    row = result.row
-    searcher = re.sub(r"[^A-Za-z0-9]+", "-", row.searcher).strip("-") or "searcher"
-    path = options.folder / "pictures" / f"{result.space.name}-{searcher}-{row.run}.png"
-    write_run_picture(
-        path,
-        result.space.pixels,
-        result.labels,
-        result.told,
-        title=f"{row.searcher} on {row.data}, N = {row.n}, 1:{row.ratio}",
-        told=row.told,
-        confirmed=row.confirmed,
-        confirmed_se=row.confirmed_se,
-    )
-    return path
-
-
-def _threshold(result: Result, settings: RunSettings, options: Options) -> Estimate | None:
-    if options.threshold is None or result.row.status != "ok":
-        return None
-    if options.threshold != AUTO_THRESHOLD:
-        return Estimate(float(options.threshold), math.nan, math.nan, 0)
-    from tdbench.leaderboard.threshold import task_threshold
-    from tdbench.studies._lab import Lab
-
-    with Lab(options, default_engine(settings, options)) as lab:
-        return task_threshold(lab, settings)
-
-
-@contextlib.contextmanager
-def _locked(paths: Sequence[Path]) -> Iterator[None]:
-    """Hold the locks of runs; another process with one of them is an error."""
-    with contextlib.ExitStack() as stack:
-        try:
-            for path in dict.fromkeys(paths):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(path, timeout=0))
-        except Timeout as error:
-            raise UserError("another tdbench process is at this run; wait for it, or use another --out") from error
-        except OSError as error:
-            if error.errno == errno.EMFILE:
-                raise UserError(
-                    f"{len(paths)} unfinished runs are more than the files this process may open; raise the limit "
-                    "(ulimit -n), or run fewer at a time"
-                ) from error
-            raise UserError(f"{paths[0].parent} cannot be written: {error.strerror or error}") from error
-        yield

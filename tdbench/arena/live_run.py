@@ -1,70 +1,125 @@
-"""A run under way, as the arena keeps it, and the leaderboard row it ends as."""
+"""A run under way: what it needs next, and what follows from the answer. It asks nobody and trains nothing itself.
+
+The arena looks at `need`, sees to it, and hands the outcome to the method that the need names. What was recorded
+before an interruption is replayed here: the searcher is asked again, and is told what the log has.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.arena.race import Race
-from tdbench.arena.worker import Worker
-from tdbench.base import environment
-from tdbench.engine import Engine
-from tdbench.searchers.reduction import SpaceReduction
+from tdbench.arena.race import Race, entrants
+from tdbench.arena.worker import Reply, Turn
+from tdbench.searchers.reduction import InvalidScores, SpaceReduction
 from tdbench.searchers.registry import Registration
 from tdbench.searchers.searcher import Problem
 from tdbench.settings import RunSettings
-from tdbench.space.score import standard_error
+from tdbench.space.executor import Request
+from tdbench.space.labelings import LabelVectors
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import tag_of
-from tdbench.store.log import Asked, RunRecord, Store
-from tdbench.store.rows import CHECKPOINTS, Row
-
-Labels = NDArray[np.uint8]
+from tdbench.store.log import Asked, RunRecord, digest
+from tdbench.store.rows import CHECKPOINTS
 
 
-@dataclass(eq=False)
-class LiveRun:
-    """A run under way: its history, and the searcher's worker while it lives."""
+@dataclass(frozen=True)
+class Ask:
+    """The searcher must answer a turn: `LiveRun.answered`."""
 
-    settings: RunSettings
-    space: TaskSpace
-    engine: Engine
-    record: RunRecord
-    registration: Registration
-    reduction: SpaceReduction
-    recorded: deque[Asked]  # asks still to be replayed
-    labels: list[Labels] = field(default_factory=list)  # (n, N) of every ask so far
-    told: list[NDArray[np.float64]] = field(default_factory=list)  # (n,) taskness of each
-    recommended: dict[float, Labels] = field(default_factory=dict)  # checkpoint -> (N,)
-    race: Race | None = None  # once the search is over, where one follows
-    search_asks: int | None = None  # how many asks were the search's, once a race follows
-    worker: Worker | None = None
-    started: float = field(default_factory=time.monotonic)
-    last_scores: NDArray[np.float64] | None = None
-    status: str = "running"
+    turn: Turn
+
+
+@dataclass(frozen=True)
+class Train:
+    """Labelings must be evaluated and committed: `LiveRun.evaluated`.
+
+    Attributes:
+        labels: (n, N) that were asked.
+        unknown: (n,) which of them must be trained; the taskness of the others is known.
+        request: the training of the unknown ones.
+    """
+
+    labels: LabelVectors
+    unknown: NDArray[np.bool_]
+    request: Request
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """Recommended (m, N) label vectors must be confirmed: `LiveRun.confirmed`."""
+
+    labels: LabelVectors
+
+
+@dataclass(frozen=True)
+class End:
+    """The run has ended, well (``ok``) or not."""
+
+    status: str
     error: str = ""
-    tag: str = field(init=False)  # under which the log keeps its confirmation, whatever the engine is short of later
 
-    def __post_init__(self) -> None:
-        self.tag = tag_of(self.engine)
 
-    @property
-    def evaluated(self) -> int:
-        return sum(len(values) for values in self.told)
+class InvalidAnswer(Exception):
+    """The searcher answered with something that is not what it was asked for."""
+
+
+class LiveRun:
+    """A run under way.
+
+    Attributes:
+        need: what must happen next.
+        searching: whether the searcher is still needed.
+        tag: under which the log keeps its confirmations: the engine it was begun with.
+        evaluations: how many have been evaluated so far.
+        best_told: the best taskness that the searcher was told.
+        recommended: checkpoint -> (N,) label vector recommended after that share of the budget.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        space: TaskSpace,
+        record: RunRecord,
+        registration: Registration,
+        reduction: SpaceReduction,
+        recorded: Sequence[Asked],
+    ) -> None:
+        """`recorded` are the asks that are still to be replayed; `space` has the run's engine."""
+        self.settings, self.space, self.record = settings, space, record
+        self.registration, self.reduction = registration, reduction
+        self.tag = tag_of(space.engine)
+        self.evaluations = 0
+        self.best_told = math.nan
+        self.recommended: dict[float, LabelVectors] = {}
+        self.searching = True
+        self.need: Ask | Train | Confirm | End = Ask(self._turn(None))
+        self._recorded = deque(recorded)
+        self._labels: list[LabelVectors] = []  # (n, N) of every ask so far
+        self._told: list[NDArray[np.float64]] = []  # (n,) taskness of each
+        self._known: dict[bytes, float] = {}  # in frozen mode: label vector -> taskness
+        self._best: LabelVectors | None = None
+        self._searched = 0  # evaluations that the searcher was told
+        self._asked_scores: NDArray[np.float64] | None = None
+        self._race: Race | None = None  # once the search is over, where one follows
+        self.started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         return self.record.seconds + time.monotonic() - self.started
 
     @property
-    def best_told(self) -> float:
-        return max((float(values.max()) for values in self.told[: self.search_asks]), default=math.nan)
+    def history(self) -> tuple[LabelVectors, NDArray[np.float64], int]:
+        """(n, N) label vectors, (n,) taskness, and how many of them, the first ones, the searcher was told."""
+        labels = np.concatenate([np.zeros((0, self.space.n), dtype=np.uint8), *self._labels])
+        return labels, np.concatenate([np.zeros(0), *self._told]), self._searched
 
     def problem(self) -> Problem:
         return Problem(
@@ -77,93 +132,189 @@ class LiveRun:
             images=self.space.images if self.registration.sees_images else None,
         )
 
-    def decode(self, vectors: NDArray[np.float64]) -> Labels:
-        """(n, N) label vectors of the searcher's (n, dim) vectors. Raises InvalidScores where the reduction fails."""
-        return self.space.decode(self.reduction.scores(vectors))
+    def answered(self, reply: Reply) -> None:
+        """The searcher has answered the turn."""
+        try:
+            if due := self._due_checkpoints():
+                labels = self._recommendation(reply.recommended)
+                self.recommended.update(dict.fromkeys(due, labels))
+            if self.evaluations < self.settings.search_budget:
+                self._take_ask(reply.asked)
+                return
+            self.searching = False
+            if self.evaluations < self.settings.budget:
+                self._begin_race(reply.recommended)
+            else:
+                self._need_confirmation()
+        except (InvalidAnswer, InvalidScores) as invalid:
+            self.fail("invalid", str(invalid))
 
-    def due_checkpoints(self) -> list[float]:
-        """Shares of the budget that are reached and have no recommendation yet."""
-        reached = self.evaluated
-        return [
-            share
-            for share in CHECKPOINTS
-            if share not in self.recommended and reached >= math.ceil(share * self.settings.budget)
-        ]
+    def evaluated(self, values: NDArray[np.float64]) -> Asked:
+        """What is to be committed, of a `Train` need whose unknown label vectors have these (m, k) taskness values."""
+        assert isinstance(self.need, Train) and self._asked_scores is not None  # the arena saw to that need
+        labels, unknown = self.need.labels, self.need.unknown
+        taskness = np.empty(len(labels))
+        taskness[unknown] = values.mean(axis=1)
+        if not unknown.all():
+            self._remember(labels[unknown], taskness[unknown])
+            taskness[~unknown] = [self._known[row.tobytes()] for row in labels[~unknown]]
+        return Asked(self.evaluations, digest(self._asked_scores), labels, taskness)
 
-    def is_unknown(self, labels: Labels) -> NDArray[np.bool_]:
+    def committed(self, asked: Asked) -> None:
+        """What `evaluated` gave is in the log."""
+        try:
+            self._account(asked)
+            if self._race is None:
+                self.need = Ask(self._turn(asked.taskness))
+            else:
+                self._go_on_racing(self._race)
+        except InvalidAnswer as invalid:
+            self.fail("invalid", str(invalid))
+
+    def confirmed(self) -> None:
+        """The recommended label vectors are confirmed."""
+        self.need = End("ok")
+
+    def fail(self, status: str, error: str) -> None:
+        self.searching = False
+        self.need = End(status, error)
+
+    def forget(self) -> None:
+        """Let go of the history, once the run has ended."""
+        self._labels, self._told, self._known = [], [], {}
+
+    def _turn(self, told: NDArray[np.float64] | None) -> Turn:
+        """Tell the (n,) taskness of the last ask, and ask for what the search has left."""
+        tell = None
+        if told is not None and self._asked_scores is not None:
+            tell = (self._asked_scores, 1.0 - told)
+        left = self.settings.search_budget - self.evaluations
+        recommend = self.settings.recommend != "best" and (bool(self._due_checkpoints()) or left == 0)
+        return Turn(tell, recommend, min(self.settings.batch, left))
+
+    def _take_ask(self, asked: Any) -> None:
+        n = min(self.settings.batch, self.settings.search_budget - self.evaluations)
+        self._asked_scores = checked_scores(asked, (n, self.reduction.dim), "ask")
+        labels = self._decode(self._asked_scores)
+        if self._recorded:
+            known = self._replayed(labels)
+            self._account(known)
+            self.need = Ask(self._turn(known.taskness))
+        else:
+            self._need_training(labels)
+
+    def _need_training(self, labels: LabelVectors) -> None:
+        unknown = self._unknown(labels)
+        indices = self.evaluations + np.flatnonzero(unknown)
+        seeds = self.space.told_seeds(indices, self.settings.replicates, self.settings.noise, self.settings.seed)
+        self.need = Train(labels, unknown, Request(self.space, labels[unknown], seeds))
+
+    def _replayed(self, labels: LabelVectors) -> Asked:
+        """The next recorded ask, which the scores just asked and their labels must be."""
+        assert self._asked_scores is not None  # just asked
+        asked = self._recorded.popleft()
+        asker = "the searcher" if self._race is None else "the race of its recommendations"
+        if asked.digest != digest(self._asked_scores) or len(asked.labels) != len(labels):
+            raise InvalidAnswer(
+                f"not reproducible: on resume {asker} asked something else at evaluation {self.evaluations} than the "
+                "log has, so the run cannot go on; run it anew with --again"
+            )
+        if not np.array_equal(labels, asked.labels):
+            raise InvalidAnswer(
+                f"not reproducible: on resume reduction {self.settings.reduction} gives other labelings at "
+                f"evaluation {self.evaluations} than the log has, so the run cannot go on; run it anew with --again"
+            )
+        return asked
+
+    def _account(self, asked: Asked) -> None:
+        self._labels.append(asked.labels)
+        self._told.append(asked.taskness)
+        self.evaluations += len(asked.labels)
+        if self.settings.noise == "frozen":
+            self._remember(asked.labels, asked.taskness)
+        if self._race is not None:
+            self._race.tell(asked.taskness)
+            return
+        self._searched = self.evaluations
+        best = int(np.argmax(asked.taskness))
+        if not asked.taskness[best] <= self.best_told:  # of equals the first stays
+            self.best_told, self._best = float(asked.taskness[best]), asked.labels[best]
+
+    def _remember(self, labels: LabelVectors, taskness: NDArray[np.float64]) -> None:
+        for row, value in zip(labels, taskness.tolist(), strict=True):
+            self._known.setdefault(row.tobytes(), value)
+
+    def _unknown(self, labels: LabelVectors) -> NDArray[np.bool_]:
         """(n,) which label vectors must be trained: all, but in frozen mode only those not told before."""
         if self.settings.noise == "fresh":
             return np.ones(len(labels), dtype=np.bool_)
-        seen = {row.tobytes() for ask in self.labels for row in ask}
-        fresh = []
-        for row in labels:
-            fresh.append(row.tobytes() not in seen)
-            seen.add(row.tobytes())
-        return np.array(fresh, dtype=np.bool_)
+        keys = [row.tobytes() for row in labels]
+        first = {key: i for i, key in reversed(list(enumerate(keys)))}
+        return np.array([key not in self._known and first[key] == i for i, key in enumerate(keys)], dtype=np.bool_)
 
-    def known(self, labels: Labels, taskness: NDArray[np.float64]) -> dict[bytes, float]:
-        """Label vector -> taskness, of everything told so far and of these."""
-        known = {row.tobytes(): float(v) for row, v in zip(labels, taskness, strict=True)}
-        for asked, told in zip(self.labels, self.told, strict=True):
-            known.update({row.tobytes(): float(v) for row, v in zip(asked, told, strict=True)})
-        return known
+    def _due_checkpoints(self) -> list[float]:
+        """Shares of the budget that are reached and have no recommendation yet."""
+        return [
+            share
+            for share in CHECKPOINTS
+            if share not in self.recommended and self.evaluations >= math.ceil(share * self.settings.budget)
+        ]
+
+    def _recommendation(self, scores: Any) -> LabelVectors:
+        """The searcher's own where it makes one, else the best told, of equals the first."""
+        own = self._own_recommendation(scores)
+        if own is not None:
+            return own
+        assert self._best is not None  # a checkpoint comes after evaluations
+        return self._best
+
+    def _own_recommendation(self, scores: Any) -> LabelVectors | None:
+        """(N,) labels of the scores that the searcher recommends; None where it was not asked or makes none."""
+        if scores is None:
+            return None
+        checked = checked_scores(np.asarray(scores)[None], (1, self.reduction.dim), "recommend")
+        own: LabelVectors = self._decode(checked)[0]
+        return own
+
+    def _decode(self, vectors: NDArray[np.float64]) -> LabelVectors:
+        """(n, N) label vectors of the searcher's (n, dim) vectors. Raises InvalidScores where the reduction fails."""
+        return self.space.decode(self.reduction.scores(vectors))
+
+    def _begin_race(self, recommended: Any) -> None:
+        """The search is over: its leader stands at the checkpoints that lie in the race, and the race begins."""
+        racing = self.settings.budget - self.evaluations
+        labels, told, _ = self.history
+        candidates = entrants(labels, told, self._own_recommendation(recommended), racing)
+        self.recommended.update({s: candidates[0] for s in CHECKPOINTS if s < 1 and s not in self.recommended})
+        self._race = Race(candidates, racing)
+        self._go_on_racing(self._race)
+
+    def _go_on_racing(self, race: Race) -> None:
+        """Replay what the log has of the race; then its next evaluations are needed, or its winner's confirmation."""
+        while len(labels := race.ask(self.settings.batch)):
+            self._asked_scores = labels.astype(np.float64)
+            if not self._recorded:
+                self._need_training(labels)
+                return
+            self._account(self._replayed(labels))
+        self.recommended[1.0] = race.winner
+        self._need_confirmation()
+
+    def _need_confirmation(self) -> None:
+        distinct = {labels.tobytes(): labels for labels in self.recommended.values()}
+        self.need = Confirm(np.stack(list(distinct.values())))
 
 
-def leaderboard_row(run: LiveRun, store: Store) -> Row:
-    """The row of a run that has ended, well or not, with what the log has of its confirmation."""
-    settings, space, tag = run.settings, run.space, run.tag
-    status = "ok" if run.status == "running" else run.status
-    confirmed = {
-        share: store.confirmed(space.identity, tag, labels, settings.confirm)
-        for share, labels in run.recommended.items()
-    }
-    mean = {share: math.nan if values is None else float(values.mean()) for share, values in confirmed.items()}
-    final = confirmed.get(1.0)
-    labels = np.concatenate(run.labels) if run.labels else np.zeros((0, space.n), dtype=np.uint8)
-    told = np.concatenate(run.told[: run.search_asks]) if run.told else np.zeros(0)
-    distinct = len(np.unique(labels, axis=0))
-    recommended = run.recommended.get(1.0, np.full(space.n, -1))
-    own = (labels[: len(told)] == recommended).all(axis=1)
-    trained = distinct if settings.noise == "frozen" else len(labels)
-    return Row(
-        space=space.identity,
-        data=space.source,
-        classes="|".join(space.classes),
-        n=space.n,
-        ratio=space.ratio,
-        space_seed=space.seed,
-        split=space.protocol.split,
-        steps=space.protocol.steps,
-        lr=space.protocol.lr,
-        searcher=settings.full_name,
-        searcher_version=run.record.searcher_version,
-        sees_images=run.registration.sees_images or run.reduction.sees_images,
-        seed=settings.seed,
-        budget=settings.budget,
-        batch=settings.batch,
-        replicates=settings.replicates,
-        noise=settings.noise,
-        confirm=settings.confirm,
-        recommend=settings.recommend,
-        told=run.best_told,
-        recommended_told=float(told[own].mean()) if own.any() else math.nan,
-        confirmed=mean.get(1.0, math.nan),
-        confirmed_se=math.nan if final is None else standard_error(final),
-        optimism=run.best_told - mean.get(1.0, math.nan),
-        confirmed_10=mean.get(0.1, math.nan),
-        confirmed_20=mean.get(0.2, math.nan),
-        confirmed_50=mean.get(0.5, math.nan),
-        distinct=distinct,
-        evaluations=run.evaluated,
-        trainings=trained * settings.replicates,
-        seconds=round(run.seconds, 3),
-        status=status,
-        error=run.error,
-        engine=run.engine.name,
-        engine_detail=run.record.engine_detail,
-        device=run.engine.device,
-        hardware=environment.hardware(run.engine.device),
-        versions=environment.versions(),
-        timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
-        run=run.record.id,
-    )
+def checked_scores(asked: Any, shape: tuple[int, int], what: str) -> NDArray[np.float64]:
+    """The searcher's answer as numbers in [0, 1] of that shape. Raises InvalidAnswer for anything else."""
+    try:
+        scores = np.array(asked, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidAnswer(f"{what} must return numbers with shape {shape}: {error}") from None
+    if scores.shape != shape:
+        raise InvalidAnswer(f"{what} must return an array with shape {shape}, but it had shape {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise InvalidAnswer(f"{what} returned NaN or infinite values")
+    if scores.size and (scores.min() < 0 or scores.max() > 1):
+        raise InvalidAnswer(f"{what} must return values in [0, 1], got {scores.min():g} to {scores.max():g}")
+    return scores

@@ -1,52 +1,58 @@
 """Many runs in lockstep: ask all that are ready, train their labelings in one batch, commit, tell.
 
 What a run does depends on nothing but its settings: replicates are drawn by (space seed, run seed, evaluation,
-replicate), engines are batch-invariant, and every searcher has a process to itself.
+replicate), engines are batch-invariant, and every searcher has a process to itself. While one batch trains, the
+answers of searchers are taken for the next.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import wait
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.arena.live_run import Labels, LiveRun, leaderboard_row
-from tdbench.arena.race import Race, entrants
-from tdbench.arena.worker import Start, Turn, Worker, WorkerFailure
+from tdbench.arena.live_run import Ask, Confirm, End, LiveRun, Train
+from tdbench.arena.outcome import leaderboard_row
+from tdbench.arena.worker import Start, Worker, WorkerFailure
 from tdbench.base import environment
 from tdbench.base.progress import Progress
 from tdbench.engine import Engine
-from tdbench.searchers.reduction import InvalidScores
 from tdbench.settings import Options
-from tdbench.space.image_set import Request, evaluate
-from tdbench.store.log import Asked, Store, digest
-from tdbench.store.rows import CHECKPOINTS, Row, row_to_json
+from tdbench.space.evaluate import Evaluation, Evaluator
+from tdbench.space.executor import WAKE_SECONDS, LocalExecutor, Request
+from tdbench.space.labelings import LabelVectors
+from tdbench.store.log import Asked, Store
+from tdbench.store.rows import Row, row_to_json
 
 PATIENCE = 0.05  # seconds to wait for more asks before training a batch that does not fill the engine
 
 
 @dataclass(eq=False)
 class Job:
-    """Labelings to train in one piece, and what to do with their (n, k) taskness."""
+    """Labelings to train in one piece, for the run that needs them or for a confirmation.
+
+    `done` is called with their (n, k) taskness; the evaluations of a run that it returns are committed.
+    """
 
     request: Request
     engine: Engine
-    done: Callable[[NDArray[np.float64]], None]
-
-    @property
-    def trainings(self) -> int:
-        return self.request.seeds.size
+    done: Callable[[NDArray[np.float64]], tuple[LiveRun, Asked] | None]
 
 
-class InvalidAnswer(Exception):
-    """The searcher answered with something that is not what it was asked for."""
+@dataclass(frozen=True)
+class Batch:
+    """Jobs in training."""
+
+    jobs: tuple[Job, ...]
+    evaluation: Evaluation
 
 
 class Arena:
@@ -57,191 +63,116 @@ class Arena:
         self.options = options
         self.progress = progress
         self.on_end = on_end
-        self.waiting: deque[LiveRun] = deque()
-        self.alive: list[LiveRun] = []
-        self.jobs: deque[Job] = deque()
-        self.uncommitted: list[tuple[LiveRun, Asked]] = []
+        self._waiting: deque[LiveRun] = deque()
+        self._workers: dict[LiveRun, Worker] = {}
+        self._counted: dict[LiveRun, int] = {}  # evaluations that the progress bar has
+        self._jobs: deque[Job] = deque()
+        self._evaluators: dict[Engine, Evaluator] = {}
+        self._training: Batch | None = None
+        self._woken, self._wake = Pipe(duplex=False)
 
-    def run(self, runs: list[LiveRun]) -> None:
+    def play(self, runs: list[LiveRun]) -> None:
         """Play all runs. Raises UserError where the log cannot be written; workers are gone when this returns."""
-        self.waiting.extend(runs)
+        self._waiting.extend(runs)
+        self._go_on()
+
+    def confirm(self, run: LiveRun, labelings: list[LabelVectors]) -> None:
+        """Confirm (N,) label vectors of that run's space as its own are, those that the log does not have yet."""
+        for labels in labelings:
+            self._confirm(run, labels[None], lambda: None)
+        self._go_on()
+
+    def _go_on(self) -> None:
         try:
-            while self.waiting or self.alive or self.jobs:
+            while self._waiting or self._workers or self._jobs or self._training:
                 self._start_workers()
-                self._listen()
-                self._train()
+                answered = self._listen()
+                if self._training is not None and self._training.evaluation.done:
+                    finished, self._training = self._training, None
+                    if self._filled():  # the engine is not left idle while the log is written
+                        self._train()
+                    self._commit(finished)
+                elif self._training is None and (self._filled() or not answered):
+                    self._train()
         finally:
-            for run in self.alive:
-                self._dismiss(run)
+            for worker in self._workers.values():
+                worker.kill()
+            self._workers.clear()
+            for evaluator in self._evaluators.values():
+                evaluator.executor.cancel()
 
     def _start_workers(self) -> None:
-        starting = sum(1 for run in self.alive if run.worker is not None and not run.worker.ready)
+        starting = sum(not worker.ready for worker in self._workers.values())
         room = max(2, environment.available_cores()) - starting
-        while self.waiting and room > 0 and len(self.alive) < self.options.workers:
-            run = self.waiting.popleft()
+        while self._waiting and room > 0 and len(self._workers) < self.options.workers:
+            run = self._waiting.popleft()
             start = Start(run.settings.searcher, self.options.plugins, run.problem(), self.options.memory_limit)
             run.started = time.monotonic()
-            run.worker = Worker(start, self.options.start_timeout, self.options.ask_timeout)
-            self.alive.append(run)
+            self._workers[run] = Worker(start, self.options.start_timeout, self.options.ask_timeout)
             room -= 1
 
-    def _listen(self) -> None:
-        """Take the answers that are there; wait for more only where the engine would otherwise be left idle."""
-        while True:
-            busy = {run.worker.connection: run for run in self.alive if run.worker is not None}
-            if not busy:
-                return
-            filled = sum(job.trainings for job in self.jobs) >= max((j.engine.best_batch for j in self.jobs), default=1)
-            listening = [c for c, run in busy.items() if run.worker is not None and run.worker.deadline < math.inf]
-            if not listening:
-                return
-            deadline = min(run.worker.deadline for run in busy.values() if run.worker is not None)
-            patience = 0.0 if filled else PATIENCE if self.jobs else max(0.0, deadline - time.monotonic())
-            answered = wait(listening, patience)
-            for connection in answered:
-                self._take_answer(busy[connection])  # type: ignore[index]
-            if not answered:
-                now = time.monotonic()
-                for run in [r for r in self.alive if r.worker is not None and r.worker.deadline <= now]:
-                    assert run.worker is not None  # the filter above
-                    self._fail(run, run.worker.overdue())
-            if self.jobs and not answered:
-                return
-            self._start_workers()
+    def _listen(self) -> bool:
+        """Take the answers that are there, and wait for more where there is nothing else to do; whether any came."""
+        busy = {w.connection: run for run, w in self._workers.items() if w.deadline < math.inf}
+        ready = wait([*busy, self._woken], self._patience())
+        while self._woken.poll():
+            self._woken.recv_bytes()
+        answered = [busy[connection] for connection in ready if connection in busy]
+        for run in answered:
+            self._take_answer(run)
+        now = time.monotonic()
+        for run, worker in [(run, w) for run, w in self._workers.items() if w.deadline <= now]:
+            failure = worker.overdue()
+            run.fail(failure.status, str(failure))
+            self._see_to(run)
+        return bool(answered)
+
+    def _patience(self) -> float:
+        """Seconds to wait for answers."""
+        deadline = min((worker.deadline for worker in self._workers.values()), default=math.inf)
+        left = min(WAKE_SECONDS, max(0.0, deadline - time.monotonic()))
+        if self._training is not None:
+            return 0.0 if self._training.evaluation.done else left
+        if self._filled() or deadline == math.inf:
+            return 0.0
+        return min(PATIENCE, left) if self._jobs else left
+
+    def _filled(self) -> bool:
+        """Whether the jobs that wait fill their engine."""
+        if not self._jobs:
+            return False
+        engine = self._jobs[0].engine
+        return sum(job.request.trainings for job in self._jobs if job.engine is engine) >= engine.best_batch
 
     def _take_answer(self, run: LiveRun) -> None:
-        worker = run.worker
-        assert worker is not None  # only runs with a worker are listened to
+        worker = self._workers[run]
         try:
             reply = worker.reply()
-            if not worker.ready:
-                worker.ready = True
-                self._next_turn(run, tell=None)
-                return
-            due = run.due_checkpoints()
-            if due:
-                labels = self._recommendation(run, reply.recommended)
-                run.recommended.update(dict.fromkeys(due, labels))
-            if run.evaluated < run.settings.search_budget:
-                self._take_ask(run, reply.asked)
-                return
-            self._dismiss(run)
-            if run.evaluated < run.settings.budget:
-                self._begin_race(run, reply.recommended)
-            else:
-                self._confirm(run)
+            if worker.ready:
+                run.answered(reply)
+            worker.ready = True
         except WorkerFailure as failure:
-            self._fail(run, failure)
-        except (InvalidAnswer, InvalidScores) as invalid:
-            self._fail(run, WorkerFailure("invalid", str(invalid)))
+            run.fail(failure.status, str(failure))
+        self._see_to(run)
 
-    def _next_turn(self, run: LiveRun, tell: NDArray[np.float64] | None) -> None:
-        """Tell the (n,) taskness of the last ask, and ask for what the search has left."""
-        assert run.worker is not None  # a run without one is confirmed, not asked
-        told = None
-        if tell is not None and run.last_scores is not None:
-            told = (run.last_scores, 1.0 - tell)
-        left = run.settings.search_budget - run.evaluated
-        recommend = run.settings.recommend != "best" and (bool(run.due_checkpoints()) or left == 0)
-        run.worker.request(Turn(told, recommend, min(run.settings.batch, left)))
-
-    def _take_ask(self, run: LiveRun, asked: Any) -> None:
-        n = min(run.settings.batch, run.settings.search_budget - run.evaluated)
-        scores = _checked_scores(asked, (n, run.reduction.dim), "ask")
-        run.last_scores = scores
-        labels = run.decode(scores)
-        if run.recorded:
-            ask = self._replayed(run, scores, labels)
-            self._account(run, ask)
-            self._next_turn(run, ask.taskness)
+    def _see_to(self, run: LiveRun) -> None:
+        """What the run needs next."""
+        self.progress.advance(run.evaluations - self._counted.get(run, 0), run.best_told)
+        self._counted[run] = run.evaluations
+        if not run.searching and run in self._workers:
+            self._workers.pop(run).kill()
+        need = run.need
+        if isinstance(need, Ask):
+            self._workers[run].request(need.turn)
+        elif isinstance(need, Train):
+            self._jobs.append(Job(need.request, run.space.engine, lambda values: (run, run.evaluated(values))))
+        elif isinstance(need, Confirm):
+            self._confirm(run, need.labels, lambda: self._confirmed(run))
         else:
-            self._evaluate(run, scores, labels)
+            self._end(run, need)
 
-    @staticmethod
-    def _replayed(run: LiveRun, scores: NDArray[np.float64], labels: Labels) -> Asked:
-        """The next recorded ask, which these scores and labels must be."""
-        ask, asker = run.recorded.popleft(), "the searcher" if run.race is None else "the race of its recommendations"
-        if ask.digest != digest(scores) or len(ask.labels) != len(scores):
-            raise InvalidAnswer(
-                f"not reproducible: on resume {asker} asked something else at evaluation {run.evaluated} than the "
-                "log has, so the run cannot go on; run it anew with --again"
-            )
-        if not np.array_equal(labels, ask.labels):
-            raise InvalidAnswer(
-                f"not reproducible: on resume reduction {run.settings.reduction} gives other labelings at "
-                f"evaluation {run.evaluated} than the log has, so the run cannot go on; run it anew with --again"
-            )
-        return ask
-
-    def _evaluate(self, run: LiveRun, scores: NDArray[np.float64], labels: Labels) -> None:
-        """Queue the training of the (n, N) label vectors that the (n, dim) scores were decoded to."""
-        first, n = run.evaluated, len(labels)
-        fresh = run.is_unknown(labels)
-        seeds = run.space.told_seeds(
-            first + np.flatnonzero(fresh), run.settings.replicates, run.settings.noise, run.settings.seed
-        )
-
-        def done(values: NDArray[np.float64]) -> None:
-            taskness = np.empty(n)
-            taskness[fresh] = values.mean(axis=1)
-            if not fresh.all():
-                known = run.known(labels[fresh], taskness[fresh])
-                taskness[~fresh] = [known[row.tobytes()] for row in labels[~fresh]]
-            self.uncommitted.append((run, Asked(first, digest(scores), labels, taskness)))
-
-        self.jobs.append(Job(Request(run.space, labels[fresh], seeds), run.engine, done))
-
-    def _account(self, run: LiveRun, ask: Asked) -> None:
-        run.labels.append(ask.labels)
-        run.told.append(ask.taskness)
-        if run.race is not None:
-            run.race.tell(ask.taskness)
-        self.progress.advance(len(ask.labels), run.best_told)
-
-    def _recommendation(self, run: LiveRun, scores: Any) -> Labels:
-        """The searcher's own where it makes one, else the best told (the first of equals)."""
-        own = self._own_recommendation(run, scores)
-        if own is not None:
-            return own
-        labels, told = np.concatenate(run.labels), np.concatenate(run.told)
-        best: Labels = labels[int(np.argmax(told))]
-        return best
-
-    @staticmethod
-    def _own_recommendation(run: LiveRun, scores: Any) -> Labels | None:
-        """(N,) labels of the scores that the searcher recommends; None where it was not asked or makes none."""
-        if scores is None:
-            return None
-        own: Labels = run.decode(_checked_scores(np.asarray(scores)[None], (1, run.reduction.dim), "recommend"))[0]
-        return own
-
-    def _begin_race(self, run: LiveRun, recommended: Any) -> None:
-        """The search is over: its leader stands at the checkpoints that lie in the race, and the race begins."""
-        racing = run.settings.budget - run.evaluated
-        own = self._own_recommendation(run, recommended)
-        candidates = entrants(np.concatenate(run.labels), np.concatenate(run.told), own, racing)
-        run.recommended.update({s: candidates[0] for s in CHECKPOINTS if s < 1 and s not in run.recommended})
-        run.search_asks = len(run.told)
-        run.race = Race(candidates, racing)
-        self._go_on_racing(run, run.race)
-
-    def _go_on_racing(self, run: LiveRun, race: Race) -> None:
-        """Replay what the log has of the race, then queue its next evaluations, or confirm its winner."""
-        while len(labels := race.ask(run.settings.batch)):
-            scores = labels.astype(np.float64)
-            if not run.recorded:
-                self._evaluate(run, scores, labels)
-                return
-            self._account(run, self._replayed(run, scores, labels))
-        run.recommended[1.0] = race.winner
-        self._confirm(run)
-
-    def _confirm(self, run: LiveRun) -> None:
-        wanted = list({labels.tobytes(): labels for labels in run.recommended.values()}.values())
-        self.confirm(run, np.stack(wanted), lambda: self._end(run))
-
-    def confirm(self, run: LiveRun, labels: Labels, then: Callable[[], None]) -> None:
-        """Queue the confirmation, as of this run, of those (n, N) label vectors that are not in the log yet."""
+    def _confirm(self, run: LiveRun, labels: LabelVectors, then: Callable[[], None]) -> None:
+        """Queue the confirmation of those (n, N) label vectors that the log does not have yet."""
         space, tag, replicates = run.space, run.tag, run.settings.confirm
         missing = [y for y in labels if self.store.confirmed(space.identity, tag, y, replicates) is None]
         if not missing:
@@ -255,62 +186,57 @@ class Arena:
             then()
 
         self.progress.expect_extra(len(stacked) * replicates)
-        self.jobs.append(Job(Request(space, stacked, space.confirm_seeds(len(stacked), replicates)), run.engine, done))
+        seeds = space.confirm_seeds(len(stacked), replicates)
+        self._jobs.append(Job(Request(space, stacked, seeds), space.engine, done))
+
+    def _confirmed(self, run: LiveRun) -> None:
+        run.confirmed()
+        self._see_to(run)
 
     def _train(self) -> None:
-        """Train the jobs that have waited longest, together, as many as fill the engine; commit; tell."""
-        if not self.jobs:
+        """Begin to train the jobs that have waited longest, together, as many as fill the engine."""
+        if not self._jobs:
             return
-        engine = self.jobs[0].engine
-        batch: list[Job] = []
+        engine = self._jobs[0].engine
+        chosen: list[Job] = []
+        others: deque[Job] = deque()
         trainings = 0
-        for job in list(self.jobs):
+        for job in self._jobs:
             if job.engine is engine and trainings < engine.best_batch:
-                batch.append(job)
-                trainings += job.trainings
-                self.jobs.remove(job)
-        self.uncommitted = []
-        for job, values in zip(batch, evaluate([job.request for job in batch], engine), strict=True):
-            job.done(values)
-        if self.uncommitted:
-            self.store.append(
-                [(run.record.id, ask) for run, ask in self.uncommitted],
-                {run.record.id: run.seconds for run, _ in self.uncommitted},
-            )
-        for run, ask in self.uncommitted:
-            self._account(run, ask)
-            if run.race is None:
-                self._next_turn(run, ask.taskness)
+                chosen.append(job)
+                trainings += job.request.trainings
             else:
-                self._go_on_racing(run, run.race)
+                others.append(job)
+        self._jobs = others
+        if engine not in self._evaluators:
+            self._evaluators[engine] = Evaluator(LocalExecutor(engine))
+        evaluation = self._evaluators[engine].submit([job.request for job in chosen])
+        self._training = Batch(tuple(chosen), evaluation)
+        for future in evaluation.futures:
+            future.add_done_callback(lambda _: self._wake_up())
 
-    def _fail(self, run: LiveRun, failure: WorkerFailure) -> None:
-        run.status, run.error = failure.status, str(failure)
-        self._dismiss(run)
-        self.progress.skip(run.settings.budget - run.evaluated)
-        self._end(run)
+    def _wake_up(self) -> None:
+        """End the wait for answers: called by the executor's thread."""
+        with contextlib.suppress(OSError):
+            self._wake.send_bytes(b"")
 
-    def _dismiss(self, run: LiveRun) -> None:
-        if run.worker is not None:
-            run.worker.kill()
-            run.worker = None
-        self.alive = [other for other in self.alive if other is not run]
+    def _commit(self, batch: Batch) -> None:
+        """Commit what a batch has trained, then let the runs go on."""
+        results = zip(batch.jobs, batch.evaluation.taskness(), strict=True)
+        evaluated = [asked for job, values in results if (asked := job.done(values)) is not None]
+        if evaluated:
+            self.store.append(
+                [(run.record.id, asked) for run, asked in evaluated],
+                {run.record.id: run.seconds for run, _ in evaluated},
+            )
+        for run, committed in evaluated:
+            run.committed(committed)
+            self._see_to(run)
 
-    def _end(self, run: LiveRun) -> None:
-        row = leaderboard_row(run, self.store)
+    def _end(self, run: LiveRun, end: End) -> None:
+        self.progress.skip(run.settings.budget - run.evaluations)
+        row = leaderboard_row(run, end.status, end.error, self.store)
         self.store.finish(run.record.id, row.status, row.error, row.seconds, row_to_json(row), run.recommended)
+        run.forget()
+        self._counted.pop(run, None)
         self.on_end(run, row)
-
-
-def _checked_scores(asked: Any, shape: tuple[int, int], what: str) -> NDArray[np.float64]:
-    try:
-        scores = np.array(asked, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidAnswer(f"{what} must return numbers with shape {shape}: {error}") from None
-    if scores.shape != shape:
-        raise InvalidAnswer(f"{what} must return an array with shape {shape}, but it had shape {scores.shape}")
-    if not np.isfinite(scores).all():
-        raise InvalidAnswer(f"{what} returned NaN or infinite values")
-    if scores.size and (scores.min() < 0 or scores.max() > 1):
-        raise InvalidAnswer(f"{what} must return values in [0, 1], got {scores.min():g} to {scores.max():g}")
-    return scores

@@ -10,73 +10,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.errors import UserError
+from tdbench.space.labelings import LabelVectors
 
-Labels = NDArray[np.uint8]
-
-RULE = "race"
-LEAST = 4  # evaluations: two candidates, twice each
 _FIRST_ROUND = 2  # evaluations of each candidate in the first round, at least
-
-
-def race_share(recommend: str) -> float | None:
-    """F of the rule ``race:F``; None for any other rule.
-
-    Raises:
-        UserError: a race without an F, or with one that is not strictly between 0 and 1.
-    """
-    name, _, written = recommend.partition(":")
-    if name != RULE:
-        return None
-    try:
-        share = float(written)
-    except ValueError:
-        share = math.nan
-    if not 0 < share < 1:
-        raise UserError(
-            f"recommend {RULE}:F needs an F between 0 and 1, the share of the budget that it takes, "
-            f"such as {RULE}:0.25; got {recommend!r}"
-        )
-    return share
-
-
-def race_budget(recommend: str, budget: int) -> int:
-    """Evaluations of `budget` that the race takes: F x budget, rounded; 0 for any other rule."""
-    share = race_share(recommend)
-    return 0 if share is None else round(Fraction(repr(share)) * budget)
-
-
-def search_budget(recommend: str, budget: int) -> int:
-    """Evaluations of `budget` that the searcher is asked for, and told: all but the race's."""
-    return budget - race_budget(recommend, budget)
-
-
-def check_race(recommend: str, budget: int, batch: int) -> None:
-    """Raises UserError where the rule leaves too few evaluations for a race, or too few for a search before it."""
-    if race_share(recommend) is None:
-        return
-    racing = race_budget(recommend, budget)
-    if budget < batch + LEAST:
-        raise UserError(
-            f"a race of at least {LEAST} evaluations after a search of at least one batch of {batch} needs "
-            f"a budget of {batch + LEAST}, got {budget}; raise --budget or lower --batch"
-        )
-    if racing < LEAST:
-        raise UserError(
-            f"recommend {recommend} leaves {racing} of {budget} evaluations to the race, which needs at "
-            f"least {LEAST}: use {RULE}:{_nearest_share(LEAST, budget, batch)} or more"
-        )
-    if budget - racing < batch:
-        raise UserError(
-            f"recommend {recommend} leaves {budget - racing} of {budget} evaluations to the search, which "
-            f"needs at least one batch of {batch}: use {RULE}:{_nearest_share(budget - batch, budget, batch)} "
-            "or less, or lower --batch"
-        )
 
 
 def field_size(budget: int) -> int:
@@ -90,7 +30,7 @@ def field_size(budget: int) -> int:
     return size
 
 
-def entrants(labels: Labels, told: NDArray[np.float64], own: Labels | None, budget: int) -> Labels:
+def entrants(labels: LabelVectors, told: NDArray[np.float64], own: LabelVectors | None, budget: int) -> LabelVectors:
     """(K, N) distinct candidates for a race of `budget` evaluations, the leader first.
 
     Args:
@@ -102,7 +42,7 @@ def entrants(labels: Labels, told: NDArray[np.float64], own: Labels | None, budg
     order = np.argsort(-told, kind="stable")
     ranked = labels[order] if own is None else np.concatenate([own[None], labels[order]])
     _, first = np.unique(ranked, axis=0, return_index=True)
-    chosen: Labels = ranked[np.sort(first)[: field_size(budget)]]
+    chosen: LabelVectors = ranked[np.sort(first)[: field_size(budget)]]
     return chosen
 
 
@@ -116,7 +56,7 @@ class Race:
     winner.
     """
 
-    def __init__(self, candidates: Labels, budget: int) -> None:
+    def __init__(self, candidates: LabelVectors, budget: int) -> None:
         self._candidates = candidates
         self._sums = np.zeros(len(candidates))
         self._counts = np.zeros(len(candidates), dtype=np.int64)
@@ -126,7 +66,7 @@ class Race:
         self._rounds = [end - start for start, end in itertools.pairwise(ends)]
         self._turns = self._next_round()
 
-    def ask(self, n: int) -> Labels:
+    def ask(self, n: int) -> LabelVectors:
         """(m, N) label vectors to evaluate next, 1 <= m <= n; none, m = 0, once the race is over."""
         return self._candidates[self._turns[:n]]
 
@@ -140,9 +80,9 @@ class Race:
             self._turns = self._next_round()
 
     @property
-    def winner(self) -> Labels:
+    def winner(self) -> LabelVectors:
         """(N,) the leading candidate: the winner, once the race is over."""
-        leader: Labels = self._candidates[self._left_in[0]]
+        leader: LabelVectors = self._candidates[self._left_in[0]]
         return leader
 
     def _next_round(self) -> NDArray[np.int64]:
@@ -154,13 +94,3 @@ class Race:
         entered = np.sort(self._left_in)  # so that the stable sort favours the earlier candidate
         means = self._sums[entered] / self._counts[entered]
         self._left_in = entered[np.argsort(-means, kind="stable")][: math.ceil(len(entered) / 2)]
-
-
-def _nearest_share(evaluations: int, budget: int, batch: int) -> str:
-    """A share with few digits that gives the race about so many evaluations, and leaves enough to race and search."""
-    for digits in range(2, 20):
-        below = Fraction(evaluations * 10**digits // budget, 10**digits)
-        for share in (below, below + Fraction(1, 10**digits)):
-            if LEAST <= round(share * budget) <= budget - batch:
-                return f"{float(share)!r}"
-    raise AssertionError("a share with 19 digits is exact")

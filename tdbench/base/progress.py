@@ -1,8 +1,10 @@
-"""The live progress bar of a run or a benchmark: evaluations, evaluations/s, best told, time left."""
+"""Live progress bars on standard error: of runs, and of any work that is counted."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -65,3 +67,36 @@ class Progress:
     def extra(self, trainings: int) -> None:
         """So many of them are done."""
         self._bars.update(self._extra, advance=trainings)
+
+
+class Counting:
+    """Progress of one piece of work after another; draws nothing where not `shown`."""
+
+    def __init__(self, shown: bool) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not shown,
+            speed_estimate_period=120,
+        )
+
+    @contextlib.contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar for so many pieces of work; yields what to call when some are done."""
+        if not total:
+            yield lambda done: None
+            return
+        self._bars.start()
+        task = self._bars.add_task(what, total=total)
+        try:
+            yield lambda done: self._bars.advance(task, done)
+        finally:
+            self._bars.stop()
+            self._bars.remove_task(task)
+
+    def stop(self) -> None:
+        self._bars.stop()

@@ -38,7 +38,7 @@ def bench(context: click.Context, /, config: Path | None, form: str, **settings:
     Finished runs are kept, interrupted ones need --resume. With identity among the --reductions, searchers that can use
     no other one are run with identity alone.
     """
-    from tdbench.arena.campaign import bench as run_bench
+    from tdbench.api import bench as run_bench
     from tdbench.leaderboard.boards import group_rows
     from tdbench.leaderboard.records import bench_records
     from tdbench.leaderboard.standings import space_table

@@ -87,7 +87,7 @@ def _show_benchmark(benchmark: Benchmark, json_file: Path | None, plot_file: Pat
         write_bytes(plot_file, figure_png(perf_tables.plot(benchmark)))
     cells, lines = perf_tables.benchmark_cells(benchmark), perf_tables.benchmark_lines(benchmark)
     table = Table("", perf_tables.BENCHMARK_COLUMNS, tuple(map(tuple, cells)), text=(2, 3))
-    show(form, [table], [dataclasses.asdict(row) for row in benchmark.rows], lines=lines)
+    show(form, [table], [dataclasses.asdict(m) for m in benchmark.measurements], lines=lines)
 
 
 def _show_costs(costs: Sequence[Cost], json_file: Path | None, form: str) -> None:

@@ -31,7 +31,7 @@ from tdbench.cli.run_options import default, shared_options
 @shared_options
 def run(**settings: Any) -> None:
     """Search one space with one searcher, and say what was found and how sure that is."""
-    from tdbench.arena.campaign import run as run_search
+    from tdbench.api import run as run_search
     from tdbench.leaderboard.summary import run_summary
 
     with interruptible("--resume"):

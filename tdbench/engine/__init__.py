@@ -1,8 +1,9 @@
-"""Engines: label vectors, masks and seeds in, validation curves out; `reference` defines what all of them compute.
+"""Engines: a `TrainingBatch` (labels, masks, seeds) in, validation curves out; `reference` defines what all compute.
 
 It imports `base` only.
 """
 
-from tdbench.engine.engine import DEVICES, ENGINES, Engine, TrainingBatch, cuda_available, make_engine
+from tdbench.engine.batch import TrainingBatch
+from tdbench.engine.engine import DEVICES, ENGINES, Engine, Stopped, Trained, cuda_available, make_engine
 
-__all__ = ["DEVICES", "ENGINES", "Engine", "TrainingBatch", "cuda_available", "make_engine"]
+__all__ = ["DEVICES", "ENGINES", "Engine", "Stopped", "Trained", "TrainingBatch", "cuda_available", "make_engine"]

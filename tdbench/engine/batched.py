@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from tdbench.engine import TrainingBatch
-from tdbench.engine.networks import LAYERS, N_PARAMETERS, initial_weights
+from tdbench.engine.batch import TrainingBatch
+from tdbench.engine.engine import Trained, check_stop
+from tdbench.engine.networks import LAYERS, N_PARAMETERS
 from tdbench.engine.protocol import Protocol
 from tdbench.engine.reference import memory_errors, torch_threads
 
@@ -51,16 +53,23 @@ class BatchedEngine:
         return "" if self.device == "cpu" else f"chunk={self.chunk}"
 
     def curves(
-        self,
-        images: NDArray[np.float32],
-        labels: NDArray[np.uint8],
-        train_mask: NDArray[np.bool_],
-        seeds: NDArray[np.uint64],
-        protocol: Protocol,
-        image_set: NDArray[np.intp] | None = None,
+        self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
         """See `tdbench.engine.Engine.curves`."""
-        batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
+        return self._run(batch, protocol, stop, None)
+
+    def train(self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None) -> Trained:
+        """See `tdbench.engine.Engine.train`."""
+        weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
+        return Trained(self._run(batch, protocol, stop, weights), weights)
+
+    def _run(
+        self,
+        batch: TrainingBatch,
+        protocol: Protocol,
+        stop: threading.Event | None,
+        weights: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
         with (
             memory_errors(),
@@ -76,7 +85,9 @@ class BatchedEngine:
                 while done < len(members):
                     part = members[done : done + self._fitting_chunk(len(x))]
                     try:
-                        curves[part] = self._train(x, batch, part, protocol)
+                        curves[part], last = self._train(x, batch, part, protocol, stop, weights is not None)
+                        if weights is not None:
+                            weights[part] = last
                     except torch.OutOfMemoryError:
                         if self.chunk == 1:
                             raise
@@ -98,14 +109,16 @@ class BatchedEngine:
         return self.chunk
 
     def _train(
-        self, x: torch.Tensor, batch: TrainingBatch, part: NDArray[np.intp], protocol: Protocol
-    ) -> NDArray[np.float32]:
+        self,
+        x: torch.Tensor,
+        batch: TrainingBatch,
+        part: NDArray[np.intp],
+        protocol: Protocol,
+        stop: threading.Event | None,
+        keep_weights: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         padded = part if self.device == "cpu" else np.resize(part, self.chunk)
-        flat = torch.from_numpy(initial_weights(batch.seeds[padded])).to(self.device)
-        params = [
-            p.reshape(len(padded), *layer.shape).clone().requires_grad_()
-            for p, layer in zip(flat.split([layer.size for layer in LAYERS], dim=1), LAYERS, strict=True)
-        ]
+        params = _parameters(batch.initial_weights(padded), self.device)
         y = torch.from_numpy(batch.labels[padded].astype(np.int64)).to(self.device)
         train = torch.from_numpy(batch.train_mask[padded]).to(self.device)
         n_train, n_val = train.sum(1), (~train).sum(1)
@@ -139,9 +152,16 @@ class BatchedEngine:
 
         run_step = step if self.device == "cpu" else _captured(step, [*params, *first, *second, t])
         for _ in range(protocol.steps):
+            check_stop(stop)
             run_step()
-        result: NDArray[np.float32] = curve[: len(part)].cpu().numpy()
-        return result
+        flat = torch.cat([p.detach()[: len(part)].flatten(1) for p in params], dim=1) if keep_weights else None
+        return curve[: len(part)].cpu().numpy(), None if flat is None else flat.cpu().numpy()
+
+
+def _parameters(weights: NDArray[np.float32], device: str) -> list[torch.Tensor]:
+    """Flat (B, 61326) weights as one trainable tensor a layer, B networks each."""
+    flat = torch.from_numpy(weights).to(device).split([layer.size for layer in LAYERS], dim=1)
+    return [p.reshape(len(p), *layer.shape).clone().requires_grad_() for p, layer in zip(flat, LAYERS, strict=True)]
 
 
 def _forward(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
@@ -154,7 +174,7 @@ def _forward(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
     count, n = len(w1), len(x)
     h = F.relu(F.max_pool2d(F.conv2d(x, w1.flatten(0, 1), b1.flatten()), 2))
     h = F.relu(F.max_pool2d(F.conv2d(h, w2.flatten(0, 1), b2.flatten(), groups=count), 2))
-    h = h.reshape(n, count, 400).transpose(0, 1)
+    h = h.reshape(n, count, -1).transpose(0, 1)
     h = F.relu(torch.baddbmm(b3[:, None], h, w3.transpose(1, 2)))
     h = F.relu(torch.baddbmm(b4[:, None], h, w4.transpose(1, 2)))
     return torch.baddbmm(b5[:, None], h, w5.transpose(1, 2))

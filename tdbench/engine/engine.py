@@ -1,4 +1,4 @@
-"""Engines: labels, masks and seeds in, validation curves out. All compute the same function; `reference` defines it.
+"""Engines: a `TrainingBatch` in, validation curves and weights out. All compute what `reference` defines.
 
 `make_engine` is the only place that chooses one, by a fixed rule and never by timing.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError, nearest
-from tdbench.engine.networks import IMAGE_SHAPE
+from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.protocol import Protocol
 
 ENGINES = ("native", "batched", "reference")
 DEVICES = ("cpu", "cuda")
 
 
+class Stopped(Exception):
+    """An engine ended early, because the `stop` that it was given was set. What it had trained is lost."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What B trainings give.
+
+    Attributes:
+        curves: (B, steps) float32 validation losses before each update, in nats; NaN without a validation side.
+        weights: (B, 61326) float32 weights after the last update, in the flat layout of `networks.LAYERS`.
+    """
+
+    curves: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
 class Engine(typing.Protocol):
-    """Trains many networks side by side.
+    """Trains many networks side by side. This page is all that a run asks of an engine.
+
+    All engines compute what `reference` computes, up to rounding: each network of a batch starts from its weights (or
+    from those that its seed draws, `networks.initial_weights`) and takes `protocol.steps` full-batch steps of Adam on
+    the mean cross-entropy of its training side. Two promises hold to the bit, on one machine, device and `detail`:
+
+    - a training's result does not depend on what else is in the batch, nor on its place in it;
+    - `curves` and `train` give the same curves, and a batch with ``weights=initial_weights(seeds)`` the same as one
+      with these seeds.
+
+    An engine may be called from any thread, by one at a time. It may assume that a batch was made by
+    `TrainingBatch.checked`, leaves its arrays as they are, and keeps nothing of it.
 
     Attributes:
         name: ``reference``, ``batched`` or ``native``.
@@ -41,78 +70,40 @@ class Engine(typing.Protocol):
     def __hash__(self) -> int: ...
 
     def curves(
-        self,
-        images: NDArray[np.float32],
-        labels: NDArray[np.uint8],
-        train_mask: NDArray[np.bool_],
-        seeds: NDArray[np.uint64],
-        protocol: Protocol,
-        image_set: NDArray[np.intp] | None = None,
+        self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
-        """(B, steps) validation losses before each update, of B independent trainings.
-
-        A training's curve does not depend, to the bit, on what else is in the batch.
+        """(B, steps) validation losses before each update, in nats; NaN where a training has no validation side.
 
         Args:
-            images: (N, 3, 32, 32) standardized images, or (S, N, 3, 32, 32) for S image sets.
-            labels: (B, N) classes 0 or 1.
-            train_mask: (B, N) True for the training side; both sides must be non-empty.
-            seeds: (B,) 64-bit seeds of the initial weights.
-            protocol: steps and learning rate (its split rule is already in the mask).
-            image_set: (B,) which of the S image sets a training uses; all zero when left out.
+            batch: B trainings.
+            protocol: steps and learning rate (its split rule is already in the masks).
+            stop: may be set by another thread to end the call early: within a step of the networks that are then
+                in training.
 
         Raises:
-            ValueError: shapes do not fit, a label is not 0 or 1, or a side of a split is empty.
+            Stopped: `stop` was set before the last training ended.
+            MemoryError: not even one network fits.
+        """
+        ...
+
+    def train(self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None) -> Trained:
+        """The same curves, and the weights after the last update.
+
+        The weights returned are 245 KB a training (B = 4,096: 1 GB); an engine holds no second copy of them, beyond
+        the networks that are in training at the moment. Whoever trains many asks for few at a time.
+
+        Training on from them is a new training: Adam starts again, without the moments of the first.
+
+        Raises:
+            Stopped, MemoryError: as `curves` does.
         """
         ...
 
 
-@dataclass(frozen=True)
-class TrainingBatch:
-    """The checked arguments of `Engine.curves`: S image sets of N images, B trainings."""
-
-    images: NDArray[np.float32]  # (S, N, 3, 32, 32), C-contiguous
-    image_set: NDArray[np.intp]  # (B,)
-    labels: NDArray[np.uint8]  # (B, N)
-    train_mask: NDArray[np.bool_]  # (B, N)
-    seeds: NDArray[np.uint64]  # (B,)
-
-    @classmethod
-    def checked(
-        cls,
-        images: NDArray[np.float32],
-        labels: NDArray[np.uint8],
-        train_mask: NDArray[np.bool_],
-        seeds: NDArray[np.uint64],
-        image_set: NDArray[np.intp] | None = None,
-    ) -> TrainingBatch:
-        images = np.ascontiguousarray(images, dtype=np.float32)
-        if images.ndim == 4:
-            images = images[None]
-        if images.ndim != 5 or images.shape[2:] != IMAGE_SHAPE:
-            raise ValueError(f"expected images with shape (N, 3, 32, 32) or (S, N, 3, 32, 32), got {images.shape}")
-        labels, train_mask = np.asarray(labels), np.asarray(train_mask, dtype=np.bool_)
-        shape = (len(labels), images.shape[1])
-        if labels.shape != shape or train_mask.shape != shape:
-            raise ValueError(
-                f"expected labels and train_mask with shape (B, N={shape[1]}), "
-                f"got {labels.shape} and {train_mask.shape}"
-            )
-        if not np.isin(labels, (0, 1)).all():
-            raise ValueError("labels must be 0 or 1")
-        n_train = train_mask.sum(axis=1)
-        if (n_train == 0).any() or (n_train == shape[1]).any():
-            raise ValueError("each training needs images on both sides of its split")
-        seeds = np.asarray(seeds, dtype=np.uint64)
-        image_set = np.zeros(len(labels), dtype=np.intp) if image_set is None else np.asarray(image_set, dtype=np.intp)
-        if seeds.shape != shape[:1] or image_set.shape != shape[:1]:
-            raise ValueError(f"expected (B={shape[0]},) seeds and image_set, got {seeds.shape} and {image_set.shape}")
-        if ((image_set < 0) | (image_set >= len(images))).any():
-            raise ValueError(f"image_set must lie in 0..{len(images) - 1}")
-        return cls(images, image_set, labels.astype(np.uint8), train_mask, seeds)
-
-    def __len__(self) -> int:
-        return len(self.labels)
+def check_stop(stop: threading.Event | None) -> None:
+    """For engines: raises Stopped where `stop` is set."""
+    if stop is not None and stop.is_set():
+        raise Stopped("the training was stopped")
 
 
 def make_engine(name: str = "auto", device: str = "auto", threads: int | None = None) -> Engine:

@@ -178,7 +178,7 @@ constexpr int kConv2 = kBias1 + 16, kBias2 = kConv2 + kOut2 * 5 * kFan2;
 constexpr int kFc1 = kBias2 + 16, kFc2 = kFc1 + Fc1::size, kFc3 = kFc2 + Fc2::size, kWeights = kFc3 + Fc3::size;
 constexpr int kParameters = 61326;
 
-// For each of PyTorch's flat parameters (tdbench/engine/network.py): its place here, and its bound 1/sqrt(fan_in).
+// For each of PyTorch's flat parameters (tdbench/engine/networks.py): its place here, and its bound 1/sqrt(fan_in).
 struct Layout {
     std::vector<int> place;
     std::vector<float> bound;
@@ -215,7 +215,7 @@ private:
     }
 };
 
-// Philox4x32-10 (Salmon et al., SC 2011) as tdbench/rng.py defines it, stream WEIGHTS = 1.
+// Philox4x32-10 (Salmon et al., SC 2011) as tdbench/base/rng.py defines it, stream WEIGHTS = 1.
 // out(flat index, value): weight i is word i % 4 of block i / 4, upper 24 bits mapped to [-1, 1), times its bound.
 template <class Out>
 void draw_weights(uint64_t seed, Out out) {
@@ -586,12 +586,14 @@ struct Call {
     int n_images;              // N
     const uint8_t* labels;     // (B, N)
     const uint8_t* train;      // (B, N)
-    const uint64_t* seeds;     // (B,)
+    const uint64_t* seeds;     // (B,), read where there are no initial weights
+    const float* initial;      // (B, kParameters) in PyTorch's flat order, or null
     const int64_t* image_set;  // (B,)
     int steps;
     double lr;
     const std::atomic<int32_t>* cancel;
-    float* curves;  // (B, steps)
+    float* curves;   // (B, steps), NaN without a validation side
+    float* trained;  // (B, kParameters) in PyTorch's flat order, or null
 
     bool cancelled() const { return cancel->load(std::memory_order_relaxed) != 0; }
 };
@@ -617,7 +619,7 @@ struct Lap {
 };
 #endif
 
-float canonical(float loss) { return std::isnan(loss) ? std::numeric_limits<float>::quiet_NaN() : loss; }
+float canonical(float x) { return std::isnan(x) ? std::numeric_limits<float>::quiet_NaN() : x; }
 
 // Threads that train one network together.
 class Team {
@@ -674,7 +676,12 @@ public:
         for (int r = 0; r < N; r++) row[order[r]] = r, label[r] = call.labels[b * N + order[r]] ? 1.0f : 0.0f;
 
         const Layout& layout = Layout::get();
-        draw_weights(call.seeds[b], [&](int flat, float value) { w[layout.place[flat]] = value; });
+        const auto set_weight = [&](int flat, float value) { w[layout.place[flat]] = value; };
+        if (call.initial == nullptr) {
+            draw_weights(call.seeds[b], set_weight);
+        } else {
+            for (int flat = 0; flat < kParameters; flat++) set_weight(flat, call.initial[b * kParameters + flat]);
+        }
         // The constant inputs 1 of the next layers: a column with bias 1 and no other weights, which gets no gradient.
         for (int r = 0; r < N; r++) a2[static_cast<size_t>(r) * kRow2 + 400] = 1.0f;
         w[kFc1 + Fc1::at(400, 120, 401)] = 1.0f;
@@ -706,7 +713,7 @@ public:
             classify(share(N, rank), share(N, rank + 1), lap);
             team.wait();
             if (rank == 0) write_loss(t);
-            if (t == call_.steps) return;  // nobody sees the last update
+            if (t == call_.steps && call_.trained == nullptr) return;  // nobody sees the last update
             backward_to_conv1(share(T, rank), share(T, rank + 1));
             lap(3);
             team.wait();
@@ -716,6 +723,7 @@ public:
             lap(8);
             team.wait();
         }
+        if (rank == 0) write_weights();
     }
 
     // Trains several networks of one image set abreast on this thread: what their first layer reads of the images, the
@@ -738,7 +746,7 @@ public:
                 one.classify(0, N, lap);
                 one.write_loss(t);
             });
-            if (t == call.steps) return;
+            if (t == call.steps && call.trained == nullptr) return;
             const Adam adam(call.lr, t);
             each([&](Training& one) {
                 one.backward_to_conv1(0, one.T);
@@ -757,6 +765,7 @@ public:
                 lap(8);
             });
         }
+        if (!call.cancelled()) each([](Training& one) { one.write_weights(); });
     }
 
 private:
@@ -843,7 +852,12 @@ private:
     void write_loss(int t) {
         float sum = 0;
         for (int r = T; r < N; r++) sum += loss[r];
-        call_.curves[b_ * call_.steps + t - 1] = canonical(sum / static_cast<float>(N - T));
+        call_.curves[b_ * call_.steps + t - 1] = canonical(sum / static_cast<float>(N - T));  // NaN where N = T
+    }
+    void write_weights() {
+        const Layout& layout = Layout::get();
+        for (int flat = 0; flat < kParameters; flat++)
+            call_.trained[b_ * kParameters + flat] = canonical(w[layout.place[flat]]);
     }
 
     void backward_to_conv1(int begin, int end) {
@@ -1156,16 +1170,24 @@ EXPORT void lanes_initial_weights(uint64_t seed, float* out) {
     draw_weights(seed, [&](int flat, float value) { out[flat] = value; });
 }
 
-// Curves of `batch` trainings; 0 when done, 1 when cancelled, 2 when out of memory. Arguments are checked by the
-// caller.
+// Curves of `batch` trainings, and their last weights where `trained` is not null. They start from `initial`, or from
+// `seeds` where that is null. 0 when done, 1 when cancelled, 2 when out of memory. Arguments are checked by the caller.
 EXPORT int lanes_curves(const float* images, int n_images, const uint8_t* labels, const uint8_t* train,
-                        const uint64_t* seeds, const int64_t* image_set, int64_t batch, int steps, double lr,
-                        int threads, const int32_t* cancel, float* curves) {
+                        const uint64_t* seeds, const float* initial, const int64_t* image_set, int64_t batch, int steps,
+                        double lr, int threads, const int32_t* cancel, float* curves, float* trained) {
     static_assert(sizeof(std::atomic<int32_t>) == sizeof(int32_t), "the flag is a plain word to the caller");
-    const Call call{images, n_images, labels,
-                    train,  seeds,    image_set,
-                    steps,  lr,       reinterpret_cast<const std::atomic<int32_t>*>(cancel),
-                    curves};
+    const Call call{images,
+                    n_images,
+                    labels,
+                    train,
+                    seeds,
+                    initial,
+                    image_set,
+                    steps,
+                    lr,
+                    reinterpret_cast<const std::atomic<int32_t>*>(cancel),
+                    curves,
+                    trained};
     try {
         train_all(call, batch, threads);
     } catch (const std::bad_alloc&) {

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from tdbench.base.environment import available_cores
 from tdbench.base.errors import UserError
-from tdbench.engine import TrainingBatch
+from tdbench.engine.batch import TrainingBatch
+from tdbench.engine.engine import Trained, check_stop
 from tdbench.engine.networks import N_PARAMETERS
 from tdbench.engine.protocol import Protocol
 
 ISAS = ("base", "avx2", "avx512")  # in the order of lanes_best_isa()
 ISA_VARIABLE = "TDBENCH_NATIVE_ISA"  # forces one of them, for tests and comparisons
+WAKE_SECONDS = 0.05  # between looks at `stop` while the kernel runs
 
 _NOT_BUILT = (
     "the native kernel is not built (no C++ compiler when tdbench was installed); "
@@ -54,7 +56,7 @@ def peak_gflops(threads: int | None = None, seconds: float = 0.5) -> float:
 
 
 def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
-    """(B, 61326) weights as the kernel draws them: the same, bit for bit, as `network.initial_weights`."""
+    """(B, 61326) weights as the kernel draws them: the same, bit for bit, as `networks.initial_weights`."""
     library = _library(_chosen_isa())
     weights = np.empty((len(seeds), N_PARAMETERS), dtype=np.float32)
     for seed, row in zip(seeds, weights, strict=True):
@@ -67,7 +69,7 @@ class NativeEngine:
 
     Memory, for the time of a call: 2 MB and 0.016 MB per image for each network in training (one per thread, four from
     100 images on), and 0.14 MB per image for each image set in use (one or two at a time; shared by all threads).
-    Nothing is kept between calls.
+    Initial and final weights are read and written in place. Nothing is kept between calls.
 
     Args:
         threads: one per available core by default.
@@ -90,29 +92,30 @@ class NativeEngine:
         self.detail = f"lanes-{isa}"
 
     def curves(
-        self,
-        images: NDArray[np.float32],
-        labels: NDArray[np.uint8],
-        train_mask: NDArray[np.bool_],
-        seeds: NDArray[np.uint64],
-        protocol: Protocol,
-        image_set: NDArray[np.intp] | None = None,
+        self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
-        """See `tdbench.engine.Engine.curves`. Ctrl-C ends it within a training step.
+        """See `tdbench.engine.Engine.curves`."""
+        return self._run(batch, protocol, stop, None)
 
-        Raises:
-            MemoryError: the threads' working memory cannot be allocated.
-        """
-        batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
+    def train(self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None) -> Trained:
+        """See `tdbench.engine.Engine.train`."""
+        weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
+        return Trained(self._run(batch, protocol, stop, weights), weights)
+
+    def _run(
+        self,
+        batch: TrainingBatch,
+        protocol: Protocol,
+        stop: threading.Event | None,
+        weights: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
         if len(batch) == 0:
             return curves
-        arrays = (
-            np.ascontiguousarray(batch.labels),
-            np.ascontiguousarray(batch.train_mask),
-            np.ascontiguousarray(batch.seeds),
-            np.ascontiguousarray(batch.image_set, dtype=np.int64),
-        )
+        arrays = [
+            None if array is None else np.ascontiguousarray(array)
+            for array in (batch.labels, batch.train_mask, batch.seeds, batch.weights, batch.image_set.astype(np.int64))
+        ]
         cancel = ctypes.c_int32(0)
         status: list[int] = []
 
@@ -128,16 +131,19 @@ class NativeEngine:
                     self.threads,
                     ctypes.byref(cancel),
                     _pointer(curves),
+                    _pointer(weights),
                 )
             )
 
-        # The main thread waits in Python, where it can be interrupted; the kernel runs beside it, without the GIL. It
-        # wakes now and then, because a signal that comes just before a wait begins does not end that wait.
+        # The kernel runs beside this thread, without the GIL. This one waits in Python, where the main thread can be
+        # interrupted. It wakes now and then, to look at `stop`, and because a signal that comes just before a wait
+        # begins does not end that wait.
         worker = threading.Thread(target=call, name="tdbench-native")
         worker.start()
         try:
             while worker.is_alive():
-                worker.join(0.2)
+                check_stop(stop)
+                worker.join(WAKE_SECONDS)
         except BaseException:
             cancel.value = 1
             worker.join()
@@ -147,8 +153,8 @@ class NativeEngine:
         return curves
 
 
-def _pointer(array: NDArray[np.generic]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+def _pointer(array: NDArray[np.generic] | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
 def _file(isa: str) -> Path | None:
@@ -181,7 +187,7 @@ def _library(isa: str) -> ctypes.CDLL:
     library.lanes_best_isa.argtypes = []
     library.lanes_initial_weights.argtypes = [ctypes.c_uint64, p]
     library.lanes_initial_weights.restype = None
-    library.lanes_curves.argtypes = [p, i, p, p, p, p, ctypes.c_int64, i, ctypes.c_double, i, p, p]
+    library.lanes_curves.argtypes = [p, i, p, p, p, p, p, ctypes.c_int64, i, ctypes.c_double, i, p, p, p]
     library.lanes_peak_gflops.argtypes = [i, ctypes.c_double]
     library.lanes_peak_gflops.restype = ctypes.c_double
     return library

@@ -1,11 +1,14 @@
-"""The network (definitions, section 3) as every engine sees it: layer shapes, flat layout, initial weights.
+"""The network (definitions, section 3) in one place: its layers, its name, its initial weights and its outputs.
 
 conv 5x5 (6) - ReLU - max-pool 2 - conv 5x5 (16) - ReLU - max-pool 2 - 120 - ReLU - 84 - ReLU - 2.
+The weights of a network are one flat row of 61,326 float32 (245 KB): the layers of `LAYERS` in their order, each in
+PyTorch's own shape.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,37 +16,71 @@ from numpy.typing import NDArray
 
 from tdbench.base.rng import Stream, philox, split_key
 
-IMAGE_SHAPE = (3, 32, 32)
-
 
 class Layer(NamedTuple):
-    """A parameter tensor of one network, in PyTorch's own shape."""
+    """A parameter tensor of one network, in PyTorch's own shape.
+
+    `uses` is how often each of its values is multiplied for one image: once at each position of a convolution's
+    output, once in a dense layer, never where it is a bias.
+    """
 
     name: str
     shape: tuple[int, ...]
     fan_in: int
+    uses: int
 
     @property
     def size(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def macs(self) -> int:
+        """Multiply-adds for one image, forward."""
+        return self.size * self.uses
 
-LAYERS = (
-    Layer("conv1.weight", (6, 3, 5, 5), 75),
-    Layer("conv1.bias", (6,), 75),
-    Layer("conv2.weight", (16, 6, 5, 5), 150),
-    Layer("conv2.bias", (16,), 150),
-    Layer("fc1.weight", (120, 400), 400),
-    Layer("fc1.bias", (120,), 400),
-    Layer("fc2.weight", (84, 120), 120),
-    Layer("fc2.bias", (84,), 120),
-    Layer("fc3.weight", (2, 84), 84),
-    Layer("fc3.bias", (2,), 84),
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network: the name it has in identities, the shape of its images, and its parameters in flat order."""
+
+    name: str
+    image_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def forward_macs(self) -> int:
+        """Multiply-adds of the forward pass for one image."""
+        return sum(layer.macs for layer in self.layers)
+
+
+NETWORK = Architecture(
+    "conv6-conv16-120-84-2",
+    image_shape=(3, 32, 32),
+    layers=(
+        Layer("conv1.weight", (6, 3, 5, 5), 75, uses=28 * 28),
+        Layer("conv1.bias", (6,), 75, uses=0),
+        Layer("conv2.weight", (16, 6, 5, 5), 150, uses=10 * 10),
+        Layer("conv2.bias", (16,), 150, uses=0),
+        Layer("fc1.weight", (120, 400), 400, uses=1),
+        Layer("fc1.bias", (120,), 400, uses=0),
+        Layer("fc2.weight", (84, 120), 120, uses=1),
+        Layer("fc2.bias", (84,), 120, uses=0),
+        Layer("fc3.weight", (2, 84), 84, uses=1),
+        Layer("fc3.bias", (2,), 84, uses=0),
+    ),
 )
-N_PARAMETERS = sum(layer.size for layer in LAYERS)  # 61,326
+IMAGE_SHAPE = NETWORK.image_shape
+LAYERS = NETWORK.layers
+N_PARAMETERS = NETWORK.n_parameters  # 61,326
 
 # PyTorch's default for convolutions and linear layers: uniform within +-1/sqrt(fan_in), biases too.
 INIT_BOUNDS = np.concatenate([np.full(layer.size, 1 / math.sqrt(layer.fan_in), dtype=np.float32) for layer in LAYERS])
+
+LOGITS_CHUNK = 256  # images: below 50 MB with their activations (29 MB measured, on a CPU)
 
 
 def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
@@ -60,3 +97,34 @@ def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
     unit = integers.astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
     weights: NDArray[np.float32] = unit * INIT_BOUNDS
     return weights
+
+
+def logits(weights: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(B, M, 2) logits of B networks for each of M images; the larger one is a network's vote.
+
+    One network and 256 images at a time, so that memory beside the result stays below 50 MB whatever B and M are.
+
+    Args:
+        weights: (B, 61326) weights in the flat layout of `LAYERS`, as `Engine.train` gives them.
+        images: (M, 3, 32, 32) images, standardized as those that the networks were trained on.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    import torch  # a searcher's process imports this module and must start without torch
+
+    from tdbench.engine.reference import network_of
+
+    weights, images = np.asarray(weights, dtype=np.float32), np.asarray(images, dtype=np.float32)
+    if weights.ndim != 2 or weights.shape[1] != N_PARAMETERS:
+        raise ValueError(f"expected weights with shape (B, {N_PARAMETERS}), got {weights.shape}")
+    if images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE:
+        raise ValueError(f"expected images with shape (M, 3, 32, 32), got {images.shape}")
+    result = np.empty((len(weights), len(images), 2), dtype=np.float32)
+    with torch.no_grad():
+        for row, out in zip(weights, result, strict=True):
+            network = network_of(row)
+            for i in range(0, len(images), LOGITS_CHUNK):
+                part = slice(i, i + LOGITS_CHUNK)
+                out[part] = network(torch.tensor(images[part])).numpy()
+    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector
 
-from tdbench.engine import TrainingBatch
-from tdbench.engine.networks import LAYERS, initial_weights
+from tdbench.engine.batch import TrainingBatch
+from tdbench.engine.engine import Trained, check_stop
+from tdbench.engine.networks import LAYERS, N_PARAMETERS, initial_weights
 from tdbench.engine.protocol import Protocol
 
 
@@ -38,13 +41,18 @@ class Network(nn.Module):
 
 def network(seed: int, device: str = "cpu") -> Network:
     """The network with the initial weights of that seed."""
+    return network_of(initial_weights(np.array([seed], dtype=np.uint64))[0], device)
+
+
+def network_of(weights: NDArray[np.float32], device: str = "cpu") -> Network:
+    """The network with these (61326,) weights, a copy of them."""
     with torch.device("meta"):  # nothing is drawn from torch's global generator
         net = Network().to(torch.float32)  # whatever the user's default is
     net = net.to_empty(device=device)
-    flat = torch.from_numpy(initial_weights(np.array([seed], dtype=np.uint64))[0])
     parameters = dict(net.named_parameters())
+    flat = torch.tensor(weights).split([layer.size for layer in LAYERS])
     with torch.no_grad():
-        for layer, values in zip(LAYERS, flat.split([layer.size for layer in LAYERS]), strict=True):
+        for layer, values in zip(LAYERS, flat, strict=True):
             parameters[layer.name].copy_(values.reshape(layer.shape))
     return net
 
@@ -61,16 +69,23 @@ class ReferenceEngine:
         self.detail = ""
 
     def curves(
-        self,
-        images: NDArray[np.float32],
-        labels: NDArray[np.uint8],
-        train_mask: NDArray[np.bool_],
-        seeds: NDArray[np.uint64],
-        protocol: Protocol,
-        image_set: NDArray[np.intp] | None = None,
+        self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
         """See `tdbench.engine.Engine.curves`."""
-        batch = TrainingBatch.checked(images, labels, train_mask, seeds, image_set)
+        return self._run(batch, protocol, stop, None)
+
+    def train(self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None) -> Trained:
+        """See `tdbench.engine.Engine.train`."""
+        weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
+        return Trained(self._run(batch, protocol, stop, weights), weights)
+
+    def _run(
+        self,
+        batch: TrainingBatch,
+        protocol: Protocol,
+        stop: threading.Event | None,
+        weights: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
         with memory_errors(), torch_threads(self.threads), torch.inference_mode(False), torch.enable_grad():
             sets = torch.tensor(batch.images, device=self.device)
@@ -78,18 +93,27 @@ class ReferenceEngine:
                 x = sets[int(batch.image_set[b])]
                 y = torch.from_numpy(batch.labels[b].astype(np.int64)).to(self.device)
                 train = torch.tensor(batch.train_mask[b], device=self.device)
-                curves[b] = _train(network(int(batch.seeds[b]), self.device), x, y, train, protocol)
+                net = network_of(batch.initial_weights(slice(b, b + 1))[0], self.device)
+                curves[b] = _train(net, x, y, train, protocol, stop)
+                if weights is not None:
+                    weights[b] = parameters_to_vector(net.parameters()).detach().cpu().numpy()
         return curves
 
 
 def _train(
-    net: Network, x: torch.Tensor, y: torch.Tensor, train: torch.Tensor, protocol: Protocol
+    net: Network,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    train: torch.Tensor,
+    protocol: Protocol,
+    stop: threading.Event | None,
 ) -> NDArray[np.float32]:
     optimizer = torch.optim.Adam(net.parameters(), lr=protocol.lr)
     curve = []
     for _ in range(protocol.steps):
+        check_stop(stop)
         losses = F.cross_entropy(net(x), y, reduction="none")
-        curve.append(losses[~train].mean().detach())
+        curve.append(losses[~train].mean().detach())  # NaN without a validation side
         optimizer.zero_grad()
         losses[train].mean().backward()
         optimizer.step()

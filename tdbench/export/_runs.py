@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.arena.race import search_budget
-from tdbench.store.log import RunRecord, Store
+from tdbench.store.log import Store
 from tdbench.store.rows import Row
 
 
@@ -17,14 +16,11 @@ class EndedRun:
     """A run that has ended; `told` reads the log when it is called."""
 
     row: Row
-    record: RunRecord
     store: Store
 
     def told(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """(n, N) label vectors and (n,) taskness of the evaluations that the searcher was told."""
-        labels, taskness = self.store.evaluations(self.row.run, self.row.n)
-        searched = search_budget(self.row.recommend, self.row.budget)
-        return labels[:searched], taskness[:searched]
+        return self.store.told(self.row.run)
 
 
 def label_text(labels: NDArray[np.uint8]) -> str:

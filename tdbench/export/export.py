@@ -67,7 +67,7 @@ def export(out: Path, to: Path, form: str, *, force: bool = False) -> Exported:
         runs, notes = _ended_runs(store)
         if not runs:
             raise UserError(f"no run in {out} has ended yet; see tdbench status")
-        kept = [run for run in runs if chosen.empty_runs or store.evaluated(run.record.id)]
+        kept = [run for run in runs if chosen.empty_runs or store.evaluated(run.row.run)]
         if not kept:
             raise UserError(f"no run in {out} has an evaluation; the format {form} cannot hold an empty run")
         if len(kept) < len(runs):
@@ -84,7 +84,7 @@ def export(out: Path, to: Path, form: str, *, force: bool = False) -> Exported:
 def _ended_runs(store: Store) -> tuple[list[EndedRun], list[str]]:
     """The latest ended run of each setting, sorted; and what is left out."""
     records = store.runs()
-    ended = {record.id: EndedRun(row_from_json(record.row), record, store) for record in records if record.row}
+    ended = {record.id: EndedRun(row_from_json(record.row), store) for record in records if record.row}
     rows = sorted(
         latest_runs(run.row for run in ended.values()),
         key=lambda row: (space_name(row), row.searcher, RunProtocol.of(row), row.seed),

@@ -12,7 +12,8 @@ from typing import Any
 from tdbench.base.stats import Estimate
 from tdbench.leaderboard.compare import Compared, Comparison, Side
 from tdbench.leaderboard.standings import CountedRun, OverallTable, SpaceTable, Standing, Standings
-from tdbench.store.rows import CHECKPOINT_COLUMNS, CHECKPOINTS, SPACE_COLUMNS
+from tdbench.space.settings import SPACE_COLUMNS
+from tdbench.store.rows import CHECKPOINTS, checkpoint_column
 
 Record = dict[str, Any]
 
@@ -50,7 +51,7 @@ def bench_records(tables: Sequence[SpaceTable]) -> list[Record]:
 
 
 def _flat_standing(table: SpaceTable, standing: Standing) -> Record:
-    earlier = list(CHECKPOINT_COLUMNS.values())[:-1]
+    earlier = map(checkpoint_column, CHECKPOINTS[:-1])
     return {
         "space": table.space,
         "name": table.name,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, SETS
-
-if TYPE_CHECKING:
-    from tdbench.arena.campaign import Result
+from tdbench.store.result import Result
 
 _KINDS = {"class": "class task", "pixel": "pixel statistic"}
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate, two_stage_interval
-from tdbench.settings import RunSettings
-from tdbench.space.image_set import Request
+from tdbench.space.executor import Request, study_request
+from tdbench.space.settings import SpaceSettings
+from tdbench.space.sources import Source
 from tdbench.space.task_space import TaskSpace
-from tdbench.studies._common import study_request
-from tdbench.studies._lab import Lab
+from tdbench.store.curves import RememberedTrainings
 
+AUTO = "auto"
 FALSE_POSITIVE_RATE = 0.05
 SETS = 5
 LABELINGS = 16  # of each set: of 80 in all, 4 lie above T_task
@@ -45,19 +48,25 @@ def threshold_of(taskness: NDArray[np.float64], false_positive_rate: float) -> E
     return two_stage_interval([taskness], statistic)
 
 
-def task_threshold(lab: Lab, settings: RunSettings) -> Estimate:
-    """T_task of a run's space setting (data, classes, N, R, protocol) and confirmation, at 5 % false positives.
+def task_threshold(trainings: RememberedTrainings, source: Source, settings: SpaceSettings, confirm: int) -> Estimate:
+    """T_task of a space setting (data, classes, N, R, protocol) and confirmation, at 5 % false positives.
 
     From 16 random labelings of each of the 5 image sets with space seeds 0 to 4, each the mean over `confirm`
-    trainings. What the lab remembers is not trained again. The estimate's `n` is the number of labelings.
+    trainings. What is remembered is not trained again. The estimate's `n` is the number of labelings.
     """
-    source = lab.source(settings.data)
-    spaces = [
-        TaskSpace(
-            source, n=settings.n, ratio=settings.ratio, seed=seed, classes=settings.classes, steps=settings.steps,
-            lr=settings.lr, split=settings.split,
-        )
-        for seed in range(SETS)
-    ]  # fmt: skip
-    scores = lab.taskness(random_requests(spaces, LABELINGS, settings.confirm), "T_task: random labelings")
+    spaces = [TaskSpace.of(replace(settings.space, space_seed=seed), source) for seed in range(SETS)]
+    scores = trainings.taskness(random_requests(spaces, LABELINGS, confirm), "T_task: random labelings")
     return threshold_of(np.stack(scores).mean(axis=2), FALSE_POSITIVE_RATE)
+
+
+def checked_threshold(value: object) -> float | str:
+    """``auto`` or a number from -1 to 1. Raises UserError for anything else."""
+    if value == AUTO:
+        return AUTO
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not -1 <= number <= 1:
+        raise UserError(f"threshold must be {AUTO} or a number from -1 to 1, got {value!r}")
+    return number

@@ -13,14 +13,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
-from tdbench.engine import cuda_available, make_engine, native
+from tdbench.engine import TrainingBatch, cuda_available, make_engine, native
+from tdbench.engine.networks import NETWORK
 from tdbench.engine.protocol import Protocol, train_masks
 from tdbench.perf.yardsticks import ReferenceProcesses, TorchFunc
 from tdbench.space.task_space import TaskSpace
@@ -31,13 +31,6 @@ PEAK_SECONDS = 0.3
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def forward_macs() -> int:
-    """Multiply-adds of the network's forward pass for one image, dense (definitions, section 3): 651,048."""
-    conv1 = 28 * 28 * 6 * (5 * 5 * 3)
-    conv2 = 10 * 10 * 16 * (5 * 5 * 6)
-    return conv1 + conv2 + 400 * 120 + 120 * 84 + 84 * 2
-
-
 def training_flop(n_images: int, steps: int = 100) -> float:
     """Nominal floating-point operations of one training: 16.0e9 for 50 images and 100 steps.
 
@@ -46,8 +39,8 @@ def training_flop(n_images: int, steps: int = 100) -> float:
     multiply-add. Biases, pooling, losses and Adam are not counted, and an engine that finds a way to do less is
     credited with the nominal work.
     """
-    without_first = forward_macs() - 28 * 28 * 6 * (5 * 5 * 3)
-    return 2.0 * (2 * forward_macs() + without_first) * n_images * steps
+    forward, first = NETWORK.forward_macs, NETWORK.layers[0].macs
+    return 2.0 * (3 * forward - first) * n_images * steps
 
 
 @dataclass(frozen=True)
@@ -100,14 +93,14 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One engine at one size. Rates are trainings per second.
 
     Attributes:
         trainings_per_s, slowest, fastest: median and range over the timings.
         timings: how many there were.
         timed_batch: trainings in a timed call; less than `batch` for engines whose time is linear from there on.
-        share_of_peak: nominal work per second over the peak of the row's device, `peak_gflops`.
+        share_of_peak: nominal work per second over the peak of the device, `peak_gflops`.
     """
 
     engine: str
@@ -125,10 +118,10 @@ class Row:
 
 @dataclass
 class Benchmark:
-    """What was measured: the rows, the peak of each device, and what there was no time for."""
+    """What was measured: engines at sizes, the peak of each device, and what there was no time for."""
 
     device: str
-    rows: list[Row]
+    measurements: list[Measurement]
     peaks: dict[str, Peak]
     seconds: float
     left_out: list[str] = field(default_factory=list)
@@ -137,12 +130,12 @@ class Benchmark:
     def peak_gflops(self) -> float:
         return self.peaks[self.device].gflops
 
-    def row(self, engine: str, n: int, batch: int) -> Row | None:
-        return next((row for row in self.rows if (row.engine, row.n, row.batch) == (engine, n, batch)), None)
+    def find(self, engine: str, n: int, batch: int) -> Measurement | None:
+        return next((m for m in self.measurements if (m.engine, m.n, m.batch) == (engine, n, batch)), None)
 
     def to_json(self) -> str:
         """``{"peak_gflops": ..., "rows": [{"engine", "device", "n", "batch", "trainings_per_s", ...}, ...]}``."""
-        rows = [dataclasses.asdict(row) for row in self.rows]
+        rows = [dataclasses.asdict(measurement) for measurement in self.measurements]
         return json.dumps({"peak_gflops": self.peak_gflops, "rows": rows}, indent=1) + "\n"
 
 
@@ -151,17 +144,17 @@ def summary(benchmark: Benchmark, batch: int = 64) -> list[str]:
     main = "native" if benchmark.device == "cpu" else "batched"
     others = [name for name in ("reference", "reference-multiprocess", "torch-func", "batched") if name != main]
     lines = []
-    for row in benchmark.rows:
-        if row.engine != main or row.device != benchmark.device or row.batch < batch:
+    for m in benchmark.measurements:
+        if m.engine != main or m.device != benchmark.device or m.batch < batch:
             continue
-        rates = {name: other.trainings_per_s for name in others if (other := benchmark.row(name, row.n, row.batch))}
+        rates = {name: other.trainings_per_s for name in others if (other := benchmark.find(name, m.n, m.batch))}
         if not rates:
             continue
-        text = f"N = {row.n}, B = {row.batch}: {main} {row.trainings_per_s:.4g} trainings/s"
+        text = f"N = {m.n}, B = {m.batch}: {main} {m.trainings_per_s:.4g} trainings/s"
         if "reference" in rates:
-            text += f", {row.trainings_per_s / rates['reference']:.1f}x reference"
+            text += f", {m.trainings_per_s / rates['reference']:.1f}x reference"
         best = max(rates, key=lambda name: rates[name])
-        text += f", {row.trainings_per_s / rates[best]:.1f}x the best other ({best}); {row.share_of_peak:.0%} of peak"
+        text += f", {m.trainings_per_s / rates[best]:.1f}x the best other ({best}); {m.share_of_peak:.0%} of peak"
         lines.append(text)
     return lines
 
@@ -190,7 +183,7 @@ def measure(plan: Plan, device: str = "auto", tell: Callable[[str], None] = lamb
         tell("starting processes")
         contenders = _contenders(device, stack)
         cases = list(dict.fromkeys(_Case(c, n, c.timed(batch)) for n, batch in plan.sizes for c in contenders))
-        works = {n: _Work.make(n, max(case.batch for case in cases if case.n == n)) for n, _ in plan.sizes}
+        works = {n: _work(n, max(case.batch for case in cases if case.n == n)) for n, _ in plan.sizes}
         expected: dict[_Case, float] = {}
         for case in cases:
             tell(f"warming up {case}")
@@ -209,14 +202,14 @@ def measure(plan: Plan, device: str = "auto", tell: Callable[[str], None] = lamb
                 expected[case] = case.seconds(works[case.n], plan.steps)
                 times[case].append(expected[case])
     best = {name: _best(values) for name, values in peaks.items()}
-    rows = [
-        _row(c, n, batch, seconds, best[c.device].gflops, plan.steps)
+    measurements = [
+        _measurement(c, n, batch, seconds, best[c.device].gflops, plan.steps)
         for n, batch in plan.sizes
         for c in contenders
         if (seconds := times[_Case(c, n, c.timed(batch))])
     ]
     left_out = [str(case) for case, seconds in times.items() if len(seconds) < plan.rounds]
-    return Benchmark(device, rows, best, time.perf_counter() - begun, left_out)
+    return Benchmark(device, measurements, best, time.perf_counter() - begun, left_out)
 
 
 def measure_peak(device: str, seconds: float) -> Peak:
@@ -266,7 +259,7 @@ class _Contender:
 
     name: str
     device: str
-    curves: Callable[..., NDArray[np.float32]]
+    curves: Callable[[TrainingBatch, Protocol], NDArray[np.float32]]
     linear_from: int | None
 
     def timed(self, batch: int) -> int:
@@ -297,40 +290,29 @@ class _Case:
     def __str__(self) -> str:
         return f"{self.contender.name}, N = {self.n}, B = {self.batch}"
 
-    def seconds(self, work: _Work, steps: int) -> float:
-        part = work.part(self.batch)
+    def seconds(self, work: TrainingBatch, steps: int) -> float:
+        part = work.part(slice(self.batch))
         if self.contender.device == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
-        self.contender.curves(*part, Protocol(steps))  # ends with the curves in host memory, on CUDA too
+        self.contender.curves(part, Protocol(steps))  # ends with the curves in host memory, on CUDA too
         return time.perf_counter() - start
 
 
-@dataclass(frozen=True)
-class _Work:
+def _work(n: int, batch: int) -> TrainingBatch:
     """Trainings as a run does them: random labelings of a real image set, each with its own split and seed."""
-
-    images: NDArray[np.float32]
-    labels: NDArray[np.uint8]
-    train_mask: NDArray[np.bool_]
-    seeds: NDArray[np.uint64]
-
-    @classmethod
-    def make(cls, n: int, batch: int) -> _Work:
-        space = TaskSpace("digits", n=n)
-        labels = space.random_labelings(batch)
-        seeds = space.told_seeds(np.arange(batch), 1, "fresh", 0)[:, 0]
-        images = np.array(space.images)  # torch wants them writable
-        return cls(images, labels, train_masks(labels, seeds, "stratified"), seeds)
-
-    def part(self, batch: int) -> tuple[Any, ...]:
-        return self.images, self.labels[:batch], self.train_mask[:batch], self.seeds[:batch]
+    space = TaskSpace("digits", n=n)
+    labels = space.random_labelings(batch)
+    seeds = space.told_seeds(np.arange(batch), 1, "fresh", 0)[:, 0]
+    return TrainingBatch.checked(space.images, labels, train_masks(labels, seeds, "stratified"), seeds)
 
 
-def _row(contender: _Contender, n: int, batch: int, seconds: list[float], peak: float, steps: int) -> Row:
+def _measurement(
+    contender: _Contender, n: int, batch: int, seconds: list[float], peak: float, steps: int
+) -> Measurement:
     rates = contender.timed(batch) / np.array(seconds)
     median = float(np.median(rates))
-    return Row(
+    return Measurement(
         engine=contender.name,
         device=contender.device,
         n=n,
@@ -345,6 +327,6 @@ def _row(contender: _Contender, n: int, batch: int, seconds: list[float], peak: 
     )
 
 
-def sizes(rows: list[Row]) -> Iterator[tuple[int, int]]:
-    """The (N, B) of the rows, each once, in order."""
-    yield from dict.fromkeys((row.n, row.batch) for row in rows)
+def sizes(measurements: list[Measurement]) -> Iterator[tuple[int, int]]:
+    """The (N, B) that were measured, each once, in order."""
+    yield from dict.fromkeys((m.n, m.batch) for m in measurements)

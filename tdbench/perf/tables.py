@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from tdbench.base import environment
-from tdbench.perf.engines import GIGA, Benchmark, Peak, Row, sizes, summary, training_flop
+from tdbench.engine.networks import NETWORK
+from tdbench.perf.engines import GIGA, Benchmark, Measurement, Peak, sizes, summary, training_flop
 from tdbench.perf.searchers import BATCH, N_IMAGES, Cost
 from tdbench.report.pictures import INK, ZERO, style_axes
 
@@ -37,18 +38,18 @@ COLOURS = {
 
 
 def benchmark_cells(benchmark: Benchmark) -> list[list[str]]:
-    """A row of text for each row measured, the fastest engine of a size first."""
+    """A row of text for each measurement, the fastest engine of a size first."""
     cells = []
-    for n, batch in sizes(benchmark.rows):
-        group = [row for row in benchmark.rows if (row.n, row.batch) == (n, batch)]
-        reference = benchmark.row("reference", n, batch)
-        for row in sorted(group, key=lambda row: -row.trainings_per_s):
-            ratio = f"{row.trainings_per_s / reference.trainings_per_s:.1f}" if reference else ""
+    for n, batch in sizes(benchmark.measurements):
+        group = [m for m in benchmark.measurements if (m.n, m.batch) == (n, batch)]
+        reference = benchmark.find("reference", n, batch)
+        for m in sorted(group, key=lambda m: -m.trainings_per_s):
+            ratio = f"{m.trainings_per_s / reference.trainings_per_s:.1f}" if reference else ""
             cells.append(
                 [
-                    *(str(n), str(batch), row.engine, row.device, _number(row.trainings_per_s)),
-                    *(f"{_number(row.slowest)} - {_number(row.fastest)}", ratio),
-                    *(f"{row.share_of_peak:.1%}", f"{row.timings} x {row.timed_batch}"),
+                    *(str(n), str(batch), m.engine, m.device, _number(m.trainings_per_s)),
+                    *(f"{_number(m.slowest)} - {_number(m.fastest)}", ratio),
+                    *(f"{m.share_of_peak:.1%}", f"{m.timings} x {m.timed_batch}"),
                 ]
             )
     return cells
@@ -92,32 +93,33 @@ def plot(benchmark: Benchmark) -> Figure:
 
     The dashed line is the device's peak, as trainings of the nominal work.
     """
-    ns = list(dict.fromkeys(row.n for row in benchmark.rows))
+    ns = list(dict.fromkeys(m.n for m in benchmark.measurements))
     figure = Figure(figsize=(1.6 + 3.9 * len(ns), 4.2), dpi=150, facecolor="white", layout="constrained")
     panels = figure.subplots(1, len(ns), sharey=True, squeeze=False)[0]
     for axes, n in zip(panels, ns, strict=True):
-        _panel(axes, n, [row for row in benchmark.rows if row.n == n])
+        _panel(axes, n, [m for m in benchmark.measurements if m.n == n])
     panels[0].set_ylabel("trainings per second", color=INK)
     handles = {label: h for axes in panels for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=9)
-    title = f"100 full-batch Adam steps of 61,326 weights on {', '.join(map(environment.hardware, benchmark.peaks))}"
+    hardware = ", ".join(map(environment.hardware, benchmark.peaks))
+    title = f"100 full-batch Adam steps of {NETWORK.n_parameters:,} weights on {hardware}"
     figure.suptitle(title, fontsize=9, color=INK, x=0.01, ha="left", parse_math=False)
     return figure
 
 
-def _panel(axes: Axes, n: int, rows: list[Row]) -> None:
-    for engine, device in dict.fromkeys((row.engine, row.device) for row in rows):
-        line = sorted((row for row in rows if (row.engine, row.device) == (engine, device)), key=lambda row: row.batch)
-        batches, rates = [row.batch for row in line], [row.trainings_per_s for row in line]
+def _panel(axes: Axes, n: int, measured: list[Measurement]) -> None:
+    for engine, device in dict.fromkeys((m.engine, m.device) for m in measured):
+        line = sorted((m for m in measured if (m.engine, m.device) == (engine, device)), key=lambda m: m.batch)
+        batches, rates = [m.batch for m in line], [m.trainings_per_s for m in line]
         colour = COLOURS.get(engine)
         axes.plot(batches, rates, marker="o", ms=4.5, lw=1.8, color=colour, label=f"{engine} ({device})")
-        axes.vlines(batches, [row.slowest for row in line], [row.fastest for row in line], lw=1.2, color=colour)
-    for device in dict.fromkeys(row.device for row in rows):
-        rate = next(row.trainings_per_s / row.share_of_peak for row in rows if row.device == device)
+        axes.vlines(batches, [m.slowest for m in line], [m.fastest for m in line], lw=1.2, color=colour)
+    for device in dict.fromkeys(m.device for m in measured):
+        rate = next(m.trainings_per_s / m.share_of_peak for m in measured if m.device == device)
         axes.axhline(rate, ls="--", lw=1, color=ZERO, label=f"peak ({device})")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(sorted({row.batch for row in rows})))
+    axes.xaxis.set_major_locator(FixedLocator(sorted({m.batch for m in measured})))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):

@@ -23,7 +23,7 @@ from tdbench.base.environment import available_cores
 from tdbench.base.errors import UserError
 from tdbench.engine import TrainingBatch
 from tdbench.engine.protocol import Protocol
-from tdbench.engine.reference import Network, ReferenceEngine, network
+from tdbench.engine.reference import Network, ReferenceEngine, network_of
 
 START_TIMEOUT = 120  # seconds in which processes must have imported torch and trained once
 
@@ -44,24 +44,16 @@ class TorchFunc:
         self.device = device
         self.chunk = chunk or (8 if device == "cpu" else 256)
 
-    def curves(
-        self,
-        images: NDArray[np.float32],
-        labels: NDArray[np.uint8],
-        train_mask: NDArray[np.bool_],
-        seeds: NDArray[np.uint64],
-        protocol: Protocol,
-    ) -> NDArray[np.float32]:
-        """As `tdbench.engine.Engine.curves`, of one (N, 3, 32, 32) image set."""
-        batch = TrainingBatch.checked(images, labels, train_mask, seeds)
-        x = torch.from_numpy(batch.images[0]).to(self.device)
+    def curves(self, batch: TrainingBatch, protocol: Protocol) -> NDArray[np.float32]:
+        """As `tdbench.engine.Engine.curves`, of one image set."""
+        x = torch.tensor(batch.images[0], device=self.device)
         chunks = [np.arange(len(batch))[i : i + self.chunk] for i in range(0, len(batch), self.chunk)]
         return np.concatenate([self._train(x, batch, part, protocol) for part in chunks])
 
     def _train(
         self, x: torch.Tensor, batch: TrainingBatch, part: NDArray[np.intp], protocol: Protocol
     ) -> NDArray[np.float32]:
-        networks = [network(int(seed), self.device) for seed in batch.seeds[part]]
+        networks = [network_of(weights, self.device) for weights in batch.initial_weights(part)]
         params = {name: p.detach() for name, p in stack_module_state(networks)[0].items()}
         y = torch.from_numpy(batch.labels[part].astype(np.int64)).to(self.device)
         train = torch.from_numpy(batch.train_mask[part]).to(self.device)
@@ -115,17 +107,10 @@ class ReferenceProcesses:
                 f"{self.processes} processes did not start within {START_TIMEOUT} s for {self.name}"
             ) from None
 
-    def curves(
-        self,
-        images: NDArray[np.float32],
-        labels: NDArray[np.uint8],
-        train_mask: NDArray[np.bool_],
-        seeds: NDArray[np.uint64],
-        protocol: Protocol,
-    ) -> NDArray[np.float32]:
-        """As `tdbench.engine.Engine.curves`, of one (N, 3, 32, 32) image set; each process gets an equal share."""
-        shares = [part for part in np.array_split(np.arange(len(labels)), self.processes) if len(part)]
-        jobs = [(images, labels[part], train_mask[part], seeds[part], protocol) for part in shares]
+    def curves(self, batch: TrainingBatch, protocol: Protocol) -> NDArray[np.float32]:
+        """As `tdbench.engine.Engine.curves`; each process gets an equal share."""
+        shares = [part for part in np.array_split(np.arange(len(batch)), self.processes) if len(part)]
+        jobs = [(batch.part(part), protocol) for part in shares]
         return np.concatenate(self._pool.starmap(_curves, jobs, chunksize=1))
 
     def __enter__(self) -> ReferenceProcesses:
@@ -144,9 +129,10 @@ def _begin(ready: Any) -> None:
     torch.set_num_threads(1)
     mask = np.array([[True, True, True, False]])
     labels = np.array([[0, 1, 0, 1]], dtype=np.uint8)
-    _curves(np.ones((4, 3, 32, 32), dtype=np.float32), labels, mask, np.zeros(1, dtype=np.uint64), Protocol(steps=5))
+    images = np.ones((4, 3, 32, 32), dtype=np.float32)
+    _curves(TrainingBatch.checked(images, labels, mask, np.zeros(1, dtype=np.uint64)), Protocol(steps=5))
     ready.wait(START_TIMEOUT)
 
 
-def _curves(*work: Any) -> NDArray[np.float32]:
-    return ReferenceEngine("cpu", threads=1).curves(*work)
+def _curves(batch: TrainingBatch, protocol: Protocol) -> NDArray[np.float32]:
+    return ReferenceEngine("cpu", threads=1).curves(batch, protocol)

@@ -19,7 +19,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from tdbench.arena.race import search_budget
 from tdbench.base import environment, stats
 from tdbench.base.stats import Estimate
 from tdbench.leaderboard.boards import PROTOCOL_FIELDS, RunProtocol, load_boards
@@ -27,9 +26,10 @@ from tdbench.leaderboard.standings import CountedRun, OverallTable, SpaceTable, 
 from tdbench.report import charts
 from tdbench.report.charts import Chart, Group, Line, Member
 from tdbench.report.pictures import best_so_far, figure_png, image_png, strips_figure, write_bytes
+from tdbench.space.settings import SPACE_COLUMNS
 from tdbench.store.confirmations import space_references
 from tdbench.store.log import FILE_NAME, Store
-from tdbench.store.rows import CHECKPOINTS, SPACE_COLUMNS, Row
+from tdbench.store.rows import CHECKPOINTS, Row
 
 COLUMNS = 25  # images in a row of a space's sprite
 MOST_IMAGES = 60  # of one side of a labeling
@@ -159,17 +159,15 @@ def _space_log(table: SpaceTable, store: Store) -> SpaceLog:
     records = [record for record in store.runs() if record.space == table.space]
     if not records:
         return SpaceLog()
-    n = table.settings.n
     logged = {record.id for record in records} & {run.row.run for run in _runs(table)}
-    labels = {run: store.recommended(run, n) for run in logged}
+    labels = {run: store.recommended(run) for run in logged}
     protocol = {name: getattr(table.protocol, name) for name in PROTOCOL_FIELDS}
-    searched = search_budget(table.protocol.recommend, table.protocol.budget)
     return SpaceLog(
         store.pixels(table.space),
-        {run: store.evaluations(run, n)[1][:searched] for run in logged},
+        {run: store.told(run)[1] for run in logged},
         {run: recommended[1.0] for run, recommended in labels.items() if 1.0 in recommended},
         {task.name: task.labels for task in space_references(store, table.space)},
-        sum(not r.ended and all(r.settings.get(k) == v for k, v in protocol.items()) for r in records),
+        sum(not r.ended and all(getattr(r.settings, k) == v for k, v in protocol.items()) for r in records),
     )
 
 

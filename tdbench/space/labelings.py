@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LabelVectors = NDArray[np.uint8]  # (n, N), or (N,) for one: 1 marks a positive, and exactly P are
+
 
 def decode(scores: NDArray[Any], n_positives: int) -> NDArray[np.uint8]:
     """(B, N) label vectors for (B, N) signed scores: the P highest become 1, ties go to the lower index."""

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from tdbench.engine.protocol import ROLLING_WINDOW
 
+BLIND_SEEDS = 8  # trainings on blank images that a blind baseline is the mean of
+
 
 def generalization_level(curves: NDArray[np.floating]) -> NDArray[np.float64]:
     """(B,) minimum of the rolling median of (B, steps) validation losses, in nats; lower generalizes better.
@@ -38,6 +40,11 @@ def informed_baseline(n_images: int, n_positives: int, n_validation: int, valida
     frequency = min(max(frequency, 1 / n_images), 1 - 1 / n_images)
     share = validation_positives / n_validation
     return -(share * math.log(frequency) + (1 - share) * math.log(1 - frequency))
+
+
+def baseline(informed: float, blind: float) -> float:
+    """b in nats: the mean of the statistically informed and the blind baseline (definitions, section 4, Baseline)."""
+    return (informed + blind) / 2
 
 
 def taskness(level: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -15,13 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError, nearest
-from tdbench.base.rng import MAX_SEED, Stream, permutation, random_labelings, replicate_seeds
+from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
 from tdbench.engine import Engine, make_engine
+from tdbench.engine.networks import NETWORK
 from tdbench.engine.protocol import Protocol
 from tdbench.space import references
-from tdbench.space.image_set import BLIND_SEEDS, ImageSet, Request, evaluate, standardize
+from tdbench.space.evaluate import Evaluator
+from tdbench.space.executor import LocalExecutor, Request
+from tdbench.space.image_set import ImageSet, standardize
 from tdbench.space.labelings import decode
 from tdbench.space.references import ReferenceTask
+from tdbench.space.score import BLIND_SEEDS
+from tdbench.space.settings import SpaceSettings, check_seed
 from tdbench.space.sources import Source, load_source
 
 NOISE_MODES = ("fresh", "frozen")
@@ -91,11 +97,38 @@ class TaskSpace(ImageSet):
             array.flags.writeable = False
         self._engine_choice = (engine, device)
 
+    @classmethod
+    def of(cls, settings: SpaceSettings, source: Source, engine: str | Engine = "auto") -> TaskSpace:
+        """The space of these settings, from a source that is read already."""
+        return cls(
+            source,
+            n=settings.n,
+            ratio=settings.ratio,
+            seed=settings.space_seed,
+            classes=settings.classes,
+            steps=settings.steps,
+            lr=settings.lr,
+            split=settings.split,
+            engine=engine,
+        )
+
+    def on(self, engine: Engine) -> TaskSpace:
+        """The same space with another engine to train for it."""
+        other = copy.copy(self)
+        for made in ("engine", "_evaluator"):
+            other.__dict__.pop(made, None)
+        other._engine_choice = (engine, engine.device)
+        return other
+
     @functools.cached_property
     def engine(self) -> Engine:
         """The engine that trains for this space, made when first needed."""
         engine, device = self._engine_choice
         return make_engine(engine, device) if isinstance(engine, str) else engine
+
+    @functools.cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(LocalExecutor(self.engine))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -103,7 +136,7 @@ class TaskSpace(ImageSet):
         return {
             "n": self.n,
             "ratio": self.ratio,
-            "network": "conv6-conv16-120-84-2",
+            "network": NETWORK.name,
             "optimizer": "adam",
             **asdict(self.protocol),
             "baseline": f"mean(informed, blind x{BLIND_SEEDS})",
@@ -114,6 +147,21 @@ class TaskSpace(ImageSet):
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
         digest.update(self.pixels.tobytes())
         return digest.hexdigest()[:12]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Identity and settings as a leaderboard has them; `classes` are those that were drawn, joined by ``|``."""
+        return {
+            "space": self.identity,
+            "data": self.source,
+            "classes": "|".join(self.classes),
+            "n": self.n,
+            "ratio": self.ratio,
+            "space_seed": self.seed,
+            "split": self.protocol.split,
+            "steps": self.protocol.steps,
+            "lr": self.protocol.lr,
+        }
 
     @property
     def name(self) -> str:
@@ -153,7 +201,7 @@ class TaskSpace(ImageSet):
         labels = self.checked_labels(labels)
         evaluations = first_evaluation + np.arange(len(labels))
         seeds = self.told_seeds(evaluations, replicates, noise, run_seed)
-        mean: NDArray[np.float64] = evaluate([Request(self, labels, seeds)], self.engine)[0].mean(axis=1)
+        mean: NDArray[np.float64] = self._evaluator.evaluate([Request(self, labels, seeds)])[0].mean(axis=1)
         return mean
 
     def confirm(self, labels: NDArray[Any], replicates: int = DEFAULT_CONFIRM) -> NDArray[np.float64]:
@@ -163,7 +211,8 @@ class TaskSpace(ImageSet):
         """
         array = np.asarray(labels)
         checked = self.checked_labels(np.atleast_2d(array))
-        values = evaluate([Request(self, checked, self.confirm_seeds(len(checked), replicates))], self.engine)[0]
+        request = Request(self, checked, self.confirm_seeds(len(checked), replicates))
+        values = self._evaluator.evaluate([request])[0]
         return values[0] if array.ndim == 1 else values
 
     def told_seeds(self, evaluations: Any, replicates: int, noise: str, run_seed: int) -> NDArray[np.uint64]:
@@ -193,11 +242,6 @@ class TaskSpace(ImageSet):
         return references.class_tasks(self.class_of, self.classes) + references.pixel_tasks(
             self.pixels, self.n_positives
         )
-
-
-def check_seed(what: str, seed: int) -> None:
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"{what} must be from 0 to {MAX_SEED}, got {seed}")
 
 
 def check_sizes(n: int, ratio: int) -> None:

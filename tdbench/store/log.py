@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ from numpy.typing import NDArray
 
 from tdbench.base.database import Database
 from tdbench.base.errors import UserError
+from tdbench.settings import RunSettings
+from tdbench.space.labelings import LabelVectors
 from tdbench.space.task_space import TaskSpace
+from tdbench.store.locks import hold, is_held
 
 VERSION = 1
 FILE_NAME = "log.sqlite"
@@ -58,7 +63,7 @@ class RunRecord:
     key: str
     attempt: int
     space: str
-    settings: dict[str, Any]
+    settings: RunSettings
     searcher_version: str
     engine: str
     device: str
@@ -80,7 +85,7 @@ class Asked:
 
     first: int
     digest: bytes
-    labels: NDArray[np.uint8]  # (n, N)
+    labels: LabelVectors  # (n, N)
     taskness: NDArray[np.float64]  # (n,)
 
 
@@ -137,6 +142,17 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def lock(self, keys: Iterable[str]) -> AbstractContextManager[None]:
+        """Hold the runs with these keys against other processes. Raises UserError where another one has one of them."""
+        return hold([self._lock_file(key) for key in keys])
+
+    def is_running(self, record: RunRecord) -> bool:
+        """Whether a process is at this run now."""
+        return not record.ended and is_held(self._lock_file(record.key))
+
+    def _lock_file(self, key: str) -> Path:
+        return self.path.parent / ".locks" / f"{key}.lock"
+
     def add_space(self, space: TaskSpace) -> None:
         with self._db.transaction() as db:
             db.execute(
@@ -174,31 +190,41 @@ class Store:
         return _record(rows[0]) if rows else None
 
     def begin(
-        self, key: str, attempt: int, space: str, settings: dict[str, Any], version: str, engine: tuple[str, str, str]
+        self, key: str, attempt: int, space: str, settings: RunSettings, version: str, engine: tuple[str, str, str]
     ) -> RunRecord:
         """Record a new run; `engine` is its name, device and detail."""
         run_id = f"{key}-{attempt}"
         with self._db.transaction() as db:
             db.execute(
                 "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', '', 0, ?, NULL)",
-                (run_id, key, attempt, space, json.dumps(settings), version, *engine, time.time()),
+                (run_id, key, attempt, space, json.dumps(settings.recorded()), version, *engine, time.time()),
             )
         record = self.latest(key)
         assert record is not None  # just written
         return record
 
-    def asked(self, run: str, n_images: int) -> list[Asked]:
+    def record(self, run: str) -> RunRecord:
+        """The run with that id, which the log must have."""
+        [row] = self._db.rows("SELECT * FROM run WHERE id = ?", run)
+        return _record(row)
+
+    def asked(self, run: str) -> list[Asked]:
         """The committed asks of a run, in order."""
-        rows = self._db.rows("SELECT labels, taskness FROM evaluation WHERE run = ? ORDER BY evaluation", run)
-        labels, values = unpack_labels([row[0] for row in rows], n_images), np.array([row[1] for row in rows])
+        labels, values = self.evaluations(run)
         asks = self._db.rows("SELECT first, n, digest FROM ask WHERE run = ? ORDER BY first", run)
         return [Asked(first, d, labels[first : first + n], values[first : first + n]) for first, n, d in asks]
 
-    def evaluations(self, run: str, n_images: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """(n, N) label vectors and (n,) told taskness of a run so far."""
-        asked = self.asked(run, n_images)
-        labels = [np.zeros((0, n_images), dtype=np.uint8), *(a.labels for a in asked)]
-        return np.concatenate(labels), np.concatenate([np.zeros(0), *(a.taskness for a in asked)])
+    def evaluations(self, run: str) -> tuple[LabelVectors, NDArray[np.float64]]:
+        """(n, N) label vectors and (n,) taskness of a run so far, those of a race among them."""
+        n_images = self.record(run).settings.n
+        rows = self._db.rows("SELECT labels, taskness FROM evaluation WHERE run = ? ORDER BY evaluation", run)
+        return unpack_labels([row[0] for row in rows], n_images), np.array([row[1] for row in rows], dtype=np.float64)
+
+    def told(self, run: str) -> tuple[LabelVectors, NDArray[np.float64]]:
+        """(n, N) label vectors and (n,) taskness that the run's searcher was told; those of a race it was not."""
+        searched = self.record(run).settings.search_budget
+        labels, taskness = self.evaluations(run)
+        return labels[:searched], taskness[:searched]
 
     def evaluated(self, run: str) -> int:
         """How many evaluations of a run are committed."""
@@ -225,7 +251,7 @@ class Store:
         error: str,
         seconds: float,
         row: dict[str, Any],
-        recommended: dict[float, NDArray[np.uint8]] | None = None,
+        recommended: dict[float, LabelVectors] | None = None,
     ) -> None:
         """End a run: its status, its leaderboard row, and its (N,) recommendations by share of the budget."""
         with self._db.transaction() as db:
@@ -238,14 +264,13 @@ class Store:
                 (status, error, seconds, json.dumps(row), run),
             )
 
-    def recommended(self, run: str, n_images: int) -> dict[float, NDArray[np.uint8]]:
+    def recommended(self, run: str) -> dict[float, LabelVectors]:
         """Share of the budget -> (N,) label vector that an ended run recommended after it; 1.0 is its result."""
+        n_images = self.record(run).settings.n
         rows = self._db.rows("SELECT share, labels FROM recommendation WHERE run = ? ORDER BY share", run)
         return {share: unpack_labels([blob], n_images)[0] for share, blob in rows}
 
-    def confirmed(
-        self, space: str, engine: str, labels: NDArray[np.uint8], replicates: int
-    ) -> NDArray[np.float64] | None:
+    def confirmed(self, space: str, engine: str, labels: LabelVectors, replicates: int) -> NDArray[np.float64] | None:
         """(replicates,) taskness of an (N,) label vector on the space's confirmation, where it is known."""
         rows = self._db.rows(
             "SELECT taskness FROM confirmation WHERE space = ? AND engine = ? AND labels = ? AND replicates = ?",
@@ -256,9 +281,7 @@ class Store:
         )
         return np.frombuffer(rows[0][0], dtype=np.float64) if rows else None
 
-    def add_confirmations(
-        self, space: str, engine: str, labels: NDArray[np.uint8], values: NDArray[np.float64]
-    ) -> None:
+    def add_confirmations(self, space: str, engine: str, labels: LabelVectors, values: NDArray[np.float64]) -> None:
         """Keep (n, replicates) confirmed taskness of (n, N) label vectors."""
         with self._db.transaction() as db:
             db.executemany(
@@ -270,12 +293,12 @@ class Store:
             )
 
 
-def pack_labels(labels: NDArray[np.uint8]) -> list[bytes]:
+def pack_labels(labels: LabelVectors) -> list[bytes]:
     """One packed blob per row of (n, N) label vectors."""
     return [row.tobytes() for row in np.packbits(labels, axis=1)]
 
 
-def unpack_labels(blobs: list[bytes], n_images: int) -> NDArray[np.uint8]:
+def unpack_labels(blobs: list[bytes], n_images: int) -> LabelVectors:
     """(n, N) label vectors from their blobs."""
     packed = np.frombuffer(b"".join(blobs), dtype=np.uint8).reshape(len(blobs), -(-n_images // 8))
     return np.unpackbits(packed, axis=1, count=n_images)
@@ -287,6 +310,6 @@ def _class_dtype(classes: int) -> str:
 
 def _record(row: tuple[Any, ...]) -> RunRecord:
     values = list(row)
-    values[4] = json.loads(values[4])
+    values[4] = RunSettings.from_recorded(json.loads(values[4]))
     values[13] = None if values[13] is None else json.loads(values[13])
     return RunRecord(*values)

@@ -18,11 +18,13 @@ from tdbench.base.errors import UserError
 
 FOLDER = "leaderboards"
 CHECKPOINTS = (0.1, 0.2, 0.5, 1.0)  # shares of the budget after which the recommendation is confirmed
-# The columns of the space's settings, and the column of each checkpoint.
-SPACE_COLUMNS = ("data", "classes", "n", "ratio", "space_seed", "split", "steps", "lr")
-CHECKPOINT_COLUMNS = {share: "confirmed" if share == 1 else f"confirmed_{100 * share:.0f}" for share in CHECKPOINTS}
 _LONGEST_CELL = 30_000  # characters; a spreadsheet holds 32,767, the csv module reads 131,072
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def checkpoint_column(share: float) -> str:
+    """The column of confirmed taskness after that share of the budget."""
+    return "confirmed" if share == 1 else f"confirmed_{share * 100:.0f}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Row:
     @property
     def checkpoints(self) -> tuple[float, ...]:
         """Confirmed taskness at each share of `CHECKPOINTS`."""
-        return tuple(getattr(self, column) for column in CHECKPOINT_COLUMNS.values())
+        return tuple(getattr(self, checkpoint_column(share)) for share in CHECKPOINTS)
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))

@@ -15,6 +15,7 @@ from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate
 from tdbench.report.charts import MARKERS, SERIES
 from tdbench.report.pictures import ZERO
+from tdbench.space.executor import study_request
 from tdbench.space.sources import Source
 from tdbench.studies._common import (
     TrainingSettings,
@@ -30,7 +31,6 @@ from tdbench.studies._common import (
     panels,
     setting,
     shown,
-    study_request,
 )
 from tdbench.studies._lab import Lab
 

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError, nearest
-from tdbench.base.rng import Stream, permutation, replicate_seeds
+from tdbench.base.rng import Stream, permutation
 from tdbench.base.stats import Estimate, interval, mean_interval
 from tdbench.engine.protocol import Protocol
 from tdbench.report.pictures import INK, style_axes
-from tdbench.space.image_set import ImageSet, Request, standardize
+from tdbench.space.image_set import ImageSet, standardize
+from tdbench.space.settings import check_seed
 from tdbench.space.sources import Source
-from tdbench.space.task_space import check_seed
 
 
 def setting(default: Any, text: str) -> Any:
@@ -60,12 +60,6 @@ class TrainingSettings:
     def set_seeds(self) -> range:
         """The seed of each image set."""
         return range(self.seed, self.seed + self.sets)
-
-
-def study_request(image_set: ImageSet, labels: NDArray[Any], set_seed: int, replicates: int) -> Request:
-    """Each of (n, N) label vectors on the same replicates: those of that set seed, which no search ever saw."""
-    seeds = replicate_seeds(Stream.STUDY, set_seed, 0, [0], replicates)
-    return Request(image_set, image_set.checked_labels(labels), np.repeat(seeds, len(labels), axis=0))
 
 
 def over_sets(values: Iterable[NDArray[np.floating]]) -> Estimate:

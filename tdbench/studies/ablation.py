@@ -20,7 +20,8 @@ from tdbench.base.rng import Stream, permutation, random_labelings, replicate_se
 from tdbench.base.stats import Estimate
 from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE
 from tdbench.report.charts import SERIES
-from tdbench.space.image_set import ImageSet, Request
+from tdbench.space.executor import Request, study_request
+from tdbench.space.image_set import ImageSet
 from tdbench.space.labelings import ablate
 from tdbench.space.sources import Source
 from tdbench.studies._common import (
@@ -37,7 +38,6 @@ from tdbench.studies._common import (
     panels,
     setting,
     shown,
-    study_request,
 )
 from tdbench.studies._lab import Findings, Lab
 

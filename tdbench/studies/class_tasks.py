@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tdbench.base.stats import Estimate
-from tdbench.engine.protocol import validation_counts
+from tdbench.engine.protocol import validation_counts, validation_size
 from tdbench.report.charts import SERIES
-from tdbench.space.image_set import score
+from tdbench.space.executor import study_request
+from tdbench.space.score import informed_baseline
 from tdbench.space.task_space import TaskSpace
 from tdbench.studies._common import (
     TrainingSettings,
@@ -26,7 +27,6 @@ from tdbench.studies._common import (
     panels,
     setting,
     shown,
-    study_request,
 )
 from tdbench.studies._lab import Findings, Lab
 
@@ -55,11 +55,12 @@ def study(settings: Settings, lab: Lab) -> Findings:
     ]
     every_curve = lab.curves(requests, "class tasks")
     curves = np.stack(every_curve).mean(axis=2)  # (sets, classes, steps)
-    scores = np.stack([score(r, c, lab.engine) for r, c in zip(requests, every_curve, strict=True)])  # (.., replicates)
+    scores = np.stack(lab.evaluator.score(requests, every_curve))  # (.., replicates)
     taskness = {name: over_sets(scores[:, c]) for c, name in enumerate(names)}
     validation_positives = validation_counts(settings.n, spaces[0].n_positives)[0]
     baselines = Baselines(
-        spaces[0].informed_baseline(validation_positives), spaces[0].blind_baseline(lab.engine, validation_positives)
+        informed_baseline(spaces[0].n, spaces[0].n_positives, validation_size(spaces[0].n), validation_positives),
+        lab.evaluator.blind_baseline(spaces[0], validation_positives),
     )
     table = pd.concat([_rows(name, curves[:, c], taskness[name], baselines) for c, name in enumerate(names)])
     return Findings(table, _figure(table, taskness, baselines), _paragraph(settings, source.name, taskness))

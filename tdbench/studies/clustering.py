@@ -27,7 +27,8 @@ from tdbench.base.rng import random_labelings
 from tdbench.base.stats import Estimate, mean_interval
 from tdbench.report.charts import SERIES
 from tdbench.report.pictures import INK, PALE_INK
-from tdbench.space.task_space import check_seed, check_sizes
+from tdbench.space.settings import check_seed
+from tdbench.space.task_space import check_sizes
 from tdbench.studies._common import interval_words, label_axes, panels, setting, shown
 from tdbench.studies._lab import Findings, Lab
 from tdbench.toolkit.clustering import ITERATIONS, Bound, average_ablation, bandwidth, kmeans, mean_shift

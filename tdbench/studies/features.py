@@ -19,6 +19,7 @@ from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate
 from tdbench.report.charts import SERIES
 from tdbench.report.pictures import PALE_INK
+from tdbench.space.executor import study_request
 from tdbench.space.image_set import ImageSet, standardize
 from tdbench.space.sources import Source
 from tdbench.space.task_space import TaskSpace
@@ -33,7 +34,6 @@ from tdbench.studies._common import (
     panels,
     setting,
     shown,
-    study_request,
 )
 from tdbench.studies._lab import Findings, Lab
 from tdbench.studies.class_tasks import ORIGINAL_CLASSES

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tdbench.arena.campaign import Result, run_all
+from tdbench.arena.campaign import run_all
 from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
 from tdbench.base.stats import Estimate, mean_interval
@@ -26,11 +26,13 @@ from tdbench.engine.protocol import Protocol
 from tdbench.engine.reference import Network, network, torch_threads
 from tdbench.report.charts import MARKERS, SERIES
 from tdbench.settings import RunSettings
-from tdbench.space.image_set import ImageSet, Request
+from tdbench.space.executor import Request, study_request
+from tdbench.space.image_set import ImageSet
 from tdbench.space.labelings import ablate
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import tag_of
-from tdbench.studies._common import TrainingSettings, interval_words, label_axes, panels, setting, shown, study_request
+from tdbench.store.result import Result
+from tdbench.studies._common import TrainingSettings, interval_words, label_axes, panels, setting, shown
 from tdbench.studies._lab import Findings, Lab
 from tdbench.toolkit.quadratic import leave_one_out_form, values
 from tdbench.toolkit.tangent import tangent_kernel
@@ -230,11 +232,12 @@ def _summed_training_loss(
     """
 
     def compute() -> NDArray[np.float64]:
-        twice = np.concatenate([space.images, space.images])
-        train = np.broadcast_to(np.arange(2 * space.n) < space.n, (len(labels), 2 * space.n))
-        seeds = np.repeat(replicate_seeds(Stream.STUDY, space.seed, 1, [0], 1)[0], len(labels))
-        curves = lab.engine.curves(twice, np.tile(labels, 2), train, seeds, Protocol(settings.short_steps, settings.lr))
-        summed: NDArray[np.float64] = curves.sum(axis=1, dtype=np.float64)
+        protocol = Protocol(settings.short_steps, settings.lr)
+        twice = ImageSet(np.concatenate([space.images, space.images]), 2 * space.n_positives, protocol)
+        seeds = np.repeat(replicate_seeds(Stream.STUDY, space.seed, 1, [0], 1), len(labels), axis=0)
+        train = np.tile(np.arange(2 * space.n) < space.n, (len(labels), 1))
+        [curves] = lab.evaluator.curves([Request(twice, np.tile(labels, 2), seeds, train)])
+        summed: NDArray[np.float64] = curves[:, 0].sum(axis=1, dtype=np.float64)
         return summed
 
     words = (space.identity, settings.short_steps, settings.lr, tag_of(lab.engine), labels.tobytes().hex())

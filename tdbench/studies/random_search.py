@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate, mean_interval
 from tdbench.report.pictures import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, ZERO
-from tdbench.space.image_set import Request
+from tdbench.space.executor import Request
 from tdbench.space.score import standard_error
 from tdbench.space.sources import Source
 from tdbench.space.task_space import TaskSpace

@@ -23,10 +23,11 @@ from tdbench.base.stats import Estimate, two_stage_interval
 from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, random_requests, threshold_of
 from tdbench.report.charts import SERIES
 from tdbench.report.pictures import INK, PALE_INK
+from tdbench.space.executor import study_request
 from tdbench.space.references import ReferenceTask
 from tdbench.space.sources import Source
 from tdbench.space.task_space import TaskSpace, check_sizes
-from tdbench.studies._common import TrainingSettings, label_axes, panels, setting, shown, study_request
+from tdbench.studies._common import TrainingSettings, label_axes, panels, setting, shown
 from tdbench.studies._lab import Findings, Lab
 
 RATIOS = (1, 4, 9)

@@ -17,14 +17,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tdbench.arena.campaign import Result, run_all, write_picture
+from tdbench.api import write_picture
+from tdbench.arena.campaign import run_all
 from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate, mean_interval
 from tdbench.report.charts import SERIES
 from tdbench.report.pictures import CONFIRMED_COLOUR, PALE_INK, TOLD_COLOUR, ZERO, montage
 from tdbench.settings import RunSettings
-from tdbench.space.task_space import check_seed
+from tdbench.space.settings import check_seed
 from tdbench.store.confirmations import ReferenceScore
+from tdbench.store.result import Result
 from tdbench.studies._common import label_axes, panels, setting, shown
 from tdbench.studies._lab import Findings, Lab
 

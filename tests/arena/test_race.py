@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tdbench import UserError
-from tdbench.arena.race import LEAST, Race, check_race, entrants, field_size, race_budget, race_share
+from tdbench.arena.race import Race, entrants, field_size
+from tdbench.settings import LEAST_RACE, check_race, race_budget, race_share
 
 
 def candidates(count: int) -> NDArray[np.uint8]:
@@ -46,7 +47,7 @@ def test_whole_budget_is_spent_and_the_batch_size_changes_nothing(
     assert len(in_batches.ask(batch)) == 0
 
 
-@given(count=st.integers(1, 40), budget=st.integers(LEAST, 2000), seed=st.integers(0, 10**6))
+@given(count=st.integers(1, 40), budget=st.integers(LEAST_RACE, 2000), seed=st.integers(0, 10**6))
 @settings(max_examples=150, deadline=None)
 def test_without_noise_the_best_candidate_wins_and_the_better_ones_are_evaluated_more(
     count: int, budget: int, seed: int
@@ -113,7 +114,7 @@ def test_the_field_is_the_own_recommendation_and_the_best_told_each_once() -> No
     assert entrants(labels, told, candidates(6)[2], 20).argmax(axis=1).tolist() == [2, 1, 4, 3]
 
 
-@given(budget=st.integers(LEAST, 10**6))
+@given(budget=st.integers(LEAST_RACE, 10**6))
 def test_the_field_is_as_large_as_two_evaluations_each_in_the_first_round_allow(budget: int) -> None:
     size = field_size(budget)
     assert 2 * size * math.log2(size) <= budget < 4 * size * math.log2(2 * size)
@@ -139,13 +140,13 @@ def test_a_race_is_refused_only_where_it_or_the_search_would_be_too_short_and_th
     assume(batch <= budget)
     rule = f"race:{share!r}"
     racing = race_budget(rule, budget)
-    if LEAST <= racing <= budget - batch:
+    if LEAST_RACE <= racing <= budget - batch:
         check_race(rule, budget, batch)
         return
     with pytest.raises(UserError) as refused:
         check_race(rule, budget, batch)
     message = str(refused.value)
-    if budget >= batch + LEAST:
+    if budget >= batch + LEAST_RACE:
         named = "race:" + message.partition("use race:")[2].partition(" or ")[0]
         check_race(named, budget, batch)
 

@@ -433,7 +433,7 @@ def test_a_machine_that_ends_is_one_line(fails: Fails, monkeypatch: pytest.Monke
     def full(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("tdbench.arena.campaign.run", full)
+    monkeypatch.setattr("tdbench.api.run", full)
     assert str(error.args[-1]) in fails("run", *options())
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import tdbench.engine as engines
 from tdbench.base.errors import UserError
 from tdbench.base.rng import random_labelings
-from tdbench.engine import make_engine, native
+from tdbench.engine import TrainingBatch, make_engine, native
+from tdbench.engine import engine as engines
 from tdbench.engine.batched import BatchedEngine
 from tdbench.engine.networks import LAYERS, initial_weights
 from tdbench.engine.protocol import Protocol, train_masks
@@ -50,10 +50,14 @@ class Batch:
         self.seeds = np.arange(size, dtype=np.uint64) + np.uint64(2**40 + seed)
         self.train = train_masks(self.labels, self.seeds, "stratified")
         self.image_set = np.arange(size) % sets
+        self.weights = None
+
+    def checked(self):
+        arrays = (self.images, self.labels, self.train, self.seeds, self.image_set)
+        return TrainingBatch.checked(*arrays, weights=self.weights)
 
     def curves(self, engine, protocol=FEW, members=slice(None)):
-        m = members
-        return engine.curves(self.images, self.labels[m], self.train[m], self.seeds[m], protocol, self.image_set[m])
+        return engine.curves(self.checked().part(members), protocol)
 
 
 # by the definition
@@ -187,10 +191,9 @@ def test_each_training_uses_its_own_image_set(engine):
     batch = Batch(n=9, size=5, sets=3)
     together = batch.curves(engine)
     for b, s in enumerate(batch.image_set):
-        alone = engine.curves(
-            batch.images[s], batch.labels[b : b + 1], batch.train[b : b + 1], batch.seeds[b : b + 1], FEW
-        )
-        np.testing.assert_array_equal(alone[0], together[b])
+        m = slice(b, b + 1)
+        alone = TrainingBatch.checked(batch.images[s], batch.labels[m], batch.train[m], batch.seeds[m])
+        np.testing.assert_array_equal(engine.curves(alone, FEW)[0], together[b])
 
 
 @pytest.mark.parametrize("lr", [1e6, 1e20])
@@ -246,19 +249,23 @@ def test_curves_are_float32_with_one_entry_a_step(engine):
         ({"train": np.ones((3, 15), dtype=bool)}, "expected labels and train_mask"),
         ({"labels": np.full((4, 15), 2)}, "labels must be 0 or 1"),
         ({"labels": np.full((4, 15), 0.5)}, "labels must be 0 or 1"),
-        ({"train": np.ones((4, 15), dtype=bool)}, "both sides"),
-        ({"train": np.zeros((4, 15), dtype=bool)}, "both sides"),
-        ({"seeds": np.zeros(3, dtype=np.uint64)}, "seeds and image_set"),
-        ({"image_set": np.zeros(5, dtype=int)}, "seeds and image_set"),
+        ({"labels": np.uint8(1)}, "expected labels and train_mask"),
+        ({"train": np.arange(60).reshape(4, 15) >= 15}, "training 0 has none"),
+        ({"seeds": np.zeros(3, dtype=np.uint64)}, r"expected seeds with shape \(B\) = \(4,\), got \(3,\)"),
+        ({"seeds": None}, "either seeds or weights, got neither"),
+        ({"weights": np.zeros((4, 61_326))}, "either seeds or weights, got both"),
+        ({"seeds": None, "weights": np.zeros((4, 61_325))}, r"expected weights .*\(4, 61326\), got \(4, 61325\)"),
+        ({"seeds": None, "weights": np.zeros((3, 61_326))}, r"expected weights .*\(4, 61326\), got \(3, 61326\)"),
+        ({"image_set": np.zeros(5, dtype=int)}, "expected image_set"),
         ({"image_set": np.array([0, 0, 0, 1])}, "image_set must lie in 0..0"),
         ({"image_set": np.array([0, 0, 0, -1])}, "image_set must lie in 0..0"),
     ],
 )
-def test_arguments_that_do_not_fit_are_errors_that_say_what_was_expected(engine, change, message):
+def test_arguments_that_do_not_fit_are_errors_that_say_what_was_expected(change, message):
     batch = Batch(n=15, size=4)
     vars(batch).update(change)
     with pytest.raises(ValueError, match=message):
-        batch.curves(engine)
+        batch.checked()
 
 
 def test_read_only_and_unusual_arrays_are_taken_and_left_alone(engine):

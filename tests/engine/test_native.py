@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdbench.base.errors import UserError
-from tdbench.engine import native
+from tdbench.engine import TrainingBatch, native
 from tdbench.engine.native import NativeEngine
 from tdbench.engine.networks import initial_weights
 from tdbench.engine.protocol import Protocol
@@ -44,10 +44,8 @@ class Batch:
         self.image_set = rng.integers(0, sets, size).astype(np.intp)
 
     def curves(self, engine, protocol=FEW, members=None):
-        m = slice(None) if members is None else members
-        return engine.curves(
-            self.images, self.labels[m], self.train[m], self.seeds[m], protocol, image_set=self.image_set[m]
-        )
+        batch = TrainingBatch.checked(self.images, self.labels, self.train, self.seeds, self.image_set)
+        return engine.curves(batch if members is None else batch.part(members), protocol)
 
 
 def test_initial_weights_are_the_definition_bit_for_bit():
@@ -116,10 +114,9 @@ def test_each_training_uses_its_own_image_set():
     batch = Batch(n=9, size=6, sets=3)
     together = batch.curves(NativeEngine(threads=2))
     for b, s in enumerate(batch.image_set):
-        own = NativeEngine(threads=1).curves(
-            batch.images[s], batch.labels[b : b + 1], batch.train[b : b + 1], batch.seeds[b : b + 1], FEW
-        )
-        np.testing.assert_array_equal(together[b], own[0])
+        m = slice(b, b + 1)
+        alone = TrainingBatch.checked(batch.images[s], batch.labels[m], batch.train[m], batch.seeds[m])
+        np.testing.assert_array_equal(together[b], NativeEngine(threads=1).curves(alone, FEW)[0])
 
 
 @pytest.mark.parametrize("value", [0.0, 1.5])

@@ -13,6 +13,7 @@ from synthetic import failed, row
 from tdbench import TaskSpace, UserError
 from tdbench.cli.export import export as command
 from tdbench.export.export import FORMATS, MANIFEST, export
+from tdbench.settings import RunSettings
 from tdbench.space.sources import Source
 from tdbench.store.log import Asked, Store, digest
 from tdbench.store.rows import COLUMNS, row_to_json
@@ -31,7 +32,8 @@ def blank_source(seed):
 def add_run(store, space, key, searcher, seed, evaluations=EVALUATIONS, **changes):
     """A run in the log with made-up evaluations; returns its (n, N) labels and (n,) taskness."""
     rng = np.random.default_rng([seed, len(searcher)])
-    store.begin(key, 1, space.identity, {}, "1.0", ("reference", "cpu", ""))
+    settings = RunSettings(searcher="random", n=10, steps=5, budget=max(evaluations, 32), batch=4, seed=seed)
+    store.begin(key, 1, space.identity, settings, "1.0", ("reference", "cpu", ""))
     labels = np.array([rng.permutation([1] * 2 + [0] * (space.n - 2)) for _ in range(evaluations)], dtype=np.uint8)
     taskness = rng.normal(0.2, 0.1, evaluations)
     for first in range(0, evaluations, 4):
@@ -58,7 +60,7 @@ def log(tmp_path_factory):
                     key = f"{s}{searcher}{seed}"
                     told[f"{key}-1"] = add_run(store, space, key, searcher, seed)
         told["gone-1"] = add_run(store, spaces[0], "gone", "random", 7, evaluations=0, status="crash")
-        store.begin("running", 1, spaces[0].identity, {}, "1.0", ("reference", "cpu", ""))
+        store.begin("running", 1, spaces[0].identity, RunSettings(n=10), "1.0", ("reference", "cpu", ""))
     return folder, told
 
 

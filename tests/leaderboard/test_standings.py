@@ -21,6 +21,7 @@ from tdbench.base import stats
 from tdbench.cli.leaderboard import leaderboard
 from tdbench.leaderboard.boards import load_boards
 from tdbench.leaderboard.standings import space_table, standings
+from tdbench.settings import RunSettings
 from tdbench.store.log import Store
 from tdbench.store.rows import row_to_json
 
@@ -270,7 +271,7 @@ def test_the_reference_tasks_come_from_the_log_beside_the_leaderboard(tmp_path):
     with Store(tmp_path) as store:
         store.add_space(space)
         known = row("a", space=space.identity)
-        store.begin("k", 1, space.identity, {}, "1.0", ("reference", "cpu", ""))
+        store.begin("k", 1, space.identity, RunSettings(n=10), "1.0", ("reference", "cpu", ""))
         store.finish("k-1", "ok", "", 1.0, row_to_json(known))
         from tdbench.store.confirmations import space_references
 

@@ -38,7 +38,7 @@ def test_a_calibrated_threshold_is_kept_and_changes_no_result(tmp_path: Path, mo
     assert table(tmp_path / "asked") == table(tmp_path / "plain")
     assert asked.threshold.low <= asked.threshold.value <= asked.threshold.high
     assert asked.is_task == (asked.row.confirmed > asked.threshold.value)
-    monkeypatch.setattr("tdbench.studies._lab.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("tdbench.store.curves._Memory.add", lambda *_: pytest.fail("trained again"))
     assert run(tmp_path / "asked", resume=True, threshold="auto").threshold == asked.threshold
     assert run(tmp_path / "asked", space_seed=7, threshold="auto").threshold == asked.threshold  # one setting
 

@@ -18,8 +18,7 @@ from PIL import Image
 
 from tdbench import UserError
 from tdbench.cli import tdbench
-from tdbench.engine import make_engine, native
-from tdbench.engine.networks import LAYERS, N_PARAMETERS
+from tdbench.engine import TrainingBatch, make_engine, native
 from tdbench.engine.protocol import Protocol
 from tdbench.engine.reference import torch_threads
 from tdbench.perf import engines as perf
@@ -59,40 +58,33 @@ def measured(measure: Callable[..., perf.Benchmark]) -> perf.Benchmark:
     return measure(TINY, "cpu")
 
 
-def batch(n: int, size: int) -> tuple[np.ndarray, ...]:
+def batch(n: int, size: int) -> TrainingBatch:
     rng = np.random.default_rng(1)
     images = rng.standard_normal((n, 3, 32, 32)).astype(np.float32)
     labels = (rng.random((size, n)) < 0.3).astype(np.uint8)
     mask = np.ones((size, n), dtype=bool)
     for row in mask:
         row[rng.choice(n, 1 + n // 5, replace=False)] = False
-    return images, labels, mask, rng.integers(2**63, size=size, dtype=np.uint64)
+    return TrainingBatch.checked(images, labels, mask, rng.integers(2**63, size=size, dtype=np.uint64))
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 8])
 def test_torch_func_computes_the_curves_of_the_reference(chunk: int) -> None:
     work, protocol = batch(n=11, size=5), Protocol(steps=12)
-    expected = make_engine("reference", "cpu").curves(*work, protocol)
-    np.testing.assert_allclose(TorchFunc("cpu", chunk).curves(*work, protocol), expected, atol=2e-4)
+    expected = make_engine("reference", "cpu").curves(work, protocol)
+    np.testing.assert_allclose(TorchFunc("cpu", chunk).curves(work, protocol), expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_processes_compute_the_curves_of_the_reference(processes: ReferenceProcesses, size: int) -> None:
     work, protocol = batch(n=11, size=size), Protocol(steps=8)
-    expected = make_engine("reference", "cpu").curves(*work, protocol)
-    np.testing.assert_allclose(processes.curves(*work, protocol), expected, atol=2e-4)
+    expected = make_engine("reference", "cpu").curves(work, protocol)
+    np.testing.assert_allclose(processes.curves(work, protocol), expected, atol=2e-4)
 
 
 def test_one_training_is_16_gflop() -> None:
     assert perf.training_flop(50, 100) == pytest.approx(16.0e9, rel=0.001)
     assert perf.training_flop(100, 50) == perf.training_flop(50, 100)
-
-
-def test_forward_work_follows_from_the_layers() -> None:
-    weights = {layer.name: layer.size for layer in LAYERS if layer.name.endswith("weight")}
-    positions = {"conv1.weight": 28 * 28, "conv2.weight": 10 * 10}
-    assert perf.forward_macs() == sum(size * positions.get(name, 1) for name, size in weights.items())
-    assert sum(weights.values()) + 6 + 16 + 120 + 84 + 2 == N_PARAMETERS
 
 
 @pytest.mark.skipif(native.unavailable() is not None, reason="the native kernel is not built here")
@@ -115,11 +107,11 @@ def test_json_is_what_machines_are_promised(measured: perf.Benchmark) -> None:
 def test_every_engine_has_a_row_at_every_size(measured: perf.Benchmark) -> None:
     engines = ENGINES | ({"native"} if native.unavailable() is None else set())
     expected = {(engine, n, batch) for engine in engines for n, batch in TINY.sizes}
-    assert {(row.engine, row.n, row.batch) for row in measured.rows} == expected
+    assert {(m.engine, m.n, m.batch) for m in measured.measurements} == expected
 
 
 def test_linear_engines_are_timed_on_few_trainings_and_say_so(measured: perf.Benchmark) -> None:
-    one, three = measured.row("reference", 10, 1), measured.row("reference", 10, 3)
+    one, three = measured.find("reference", 10, 1), measured.find("reference", 10, 3)
     assert (three.timed_batch, three.timings) == (1, 2)
     assert three.trainings_per_s == one.trainings_per_s
 
@@ -129,18 +121,19 @@ def test_a_slow_machine_gets_one_round_and_a_very_slow_one_no_rows(
 ) -> None:
     monkeypatch.setattr(perf._Case, "seconds", lambda *_: 1000.0)  # each timing seems to take so long
     benchmark = measure(perf.Plan(((10, 1),), rounds=3, seconds=900, steps=5), "cpu")
-    assert {row.timings for row in benchmark.rows} == {1}
-    assert len(benchmark.left_out) == len(benchmark.rows)
-    assert not measure(perf.Plan(((10, 1),), rounds=3, seconds=100, steps=5), "cpu").rows
+    assert {m.timings for m in benchmark.measurements} == {1}
+    assert len(benchmark.left_out) == len(benchmark.measurements)
+    assert not measure(perf.Plan(((10, 1),), rounds=3, seconds=100, steps=5), "cpu").measurements
 
 
-def row(engine: str, rate: float) -> perf.Row:
-    return perf.Row(engine, "cpu", 50, 64, rate, rate / 30, rate, rate, 3, 1, 480.0)
+def measurement(engine: str, rate: float) -> perf.Measurement:
+    return perf.Measurement(engine, "cpu", 50, 64, rate, rate / 30, rate, rate, 3, 1, 480.0)
 
 
 def test_summary_compares_with_the_reference_and_with_the_best_other() -> None:
-    rows = [row("reference", 2), row("reference-multiprocess", 3), row("torch-func", 1), row("native", 24)]
-    (line,) = perf.summary(perf.Benchmark("cpu", rows, {"cpu": perf.Peak(480, 400)}, 1.0))
+    rates = {"reference": 2, "reference-multiprocess": 3, "torch-func": 1, "native": 24}
+    measured = [measurement(engine, rate) for engine, rate in rates.items()]
+    (line,) = perf.summary(perf.Benchmark("cpu", measured, {"cpu": perf.Peak(480, 400)}, 1.0))
     assert "12.0x reference" in line
     assert "8.0x the best other (reference-multiprocess)" in line
 

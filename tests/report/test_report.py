@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import json
 import re
@@ -73,7 +72,7 @@ def _add_run(
     store: Store, out: Path, space: TaskSpace, settings: RunSettings, *, level: float, generator: np.random.Generator
 ) -> None:
     seed, budget = settings.seed, settings.budget
-    record = store.begin(settings.key(space), 1, space.identity, dataclasses.asdict(settings), "1.0", ENGINE)
+    record = store.begin(settings.key(space), 1, space.identity, settings, "1.0", ENGINE)
     failed = settings.searcher == HOSTILE and seed == 0
     count = budget // 3 if failed else budget
     labels = space.random_labelings(count, seed)
@@ -325,7 +324,7 @@ def test_runs_that_go_on_are_counted_but_not_shown(tmp_path: Path) -> None:
     fill(tmp_path, [space], SEARCHERS[:1], n_seeds=1, budget=32)
     settings = RunSettings(searcher="random", n=10, budget=32)
     with Store(tmp_path) as store:
-        store.begin("key", 1, space.identity, dataclasses.asdict(settings), "1.0", ENGINE)
+        store.begin("key", 1, space.identity, settings, "1.0", ENGINE)
     assert "1 run not finished yet" in write_report(tmp_path).read_text(encoding="utf-8")
 
 

@@ -13,9 +13,11 @@ from hypothesis.extra.numpy import arrays
 from tdbench import TaskSpace
 from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, replicate_seeds
-from tdbench.engine import make_engine
+from tdbench.engine import TrainingBatch, make_engine
 from tdbench.engine.protocol import Protocol, train_masks, validation_size
-from tdbench.space.image_set import Request, evaluate, standardize
+from tdbench.space.evaluate import Evaluator
+from tdbench.space.executor import LocalExecutor, Request
+from tdbench.space.image_set import standardize
 from tdbench.space.score import generalization_level
 from tdbench.space.sources import Source
 from tdbench.store.confirmations import tag_of
@@ -273,9 +275,20 @@ def test_taskness_is_the_definition_put_together(space):
     labels = space.random_labelings(1)
     seeds = space.told_seeds([0], 1, "fresh", 0).ravel()
     mask = train_masks(labels, seeds, "stratified")
-    curve = make_engine("batched", "cpu").curves(space.images, labels, mask, seeds, space.protocol)
+    batch = TrainingBatch.checked(space.images, labels, mask, seeds)
+    curve = make_engine("batched", "cpu").curves(batch, space.protocol)
     b = independent_baseline(space, (labels * ~mask).sum())
     assert space.taskness(labels)[0] == pytest.approx((b - generalization_level(curve)[0]) / b, rel=1e-6)
+
+
+def evaluate(requests, engine):
+    return Evaluator(LocalExecutor(engine)).evaluate(requests)
+
+
+def baselines(space, labels, mask):
+    """(B,) baselines of trainings with these labels and masks."""
+    request = Request(space, labels, np.zeros((len(labels), 1), dtype=np.uint64), mask)
+    return Evaluator(LocalExecutor(space.engine)).baselines(request)
 
 
 def independent_baseline(space, validation_positives):
@@ -291,17 +304,16 @@ def independent_baseline(space, validation_positives):
     mask[n - validation_positives :] = False
     mask[: n_validation - validation_positives] = False
     seeds = replicate_seeds(Stream.BLIND, 0, 0, [0], 8)[0]
-    curves = make_engine("reference", "cpu").curves(
-        np.zeros((n, 3, 32, 32), dtype=np.float32), np.tile(labels, (8, 1)), np.tile(mask, (8, 1)), seeds,
-        Protocol(space.protocol.steps, space.protocol.lr),
-    )  # fmt: skip
+    blank = np.zeros((n, 3, 32, 32), dtype=np.float32)
+    batch = TrainingBatch.checked(blank, np.tile(labels, (8, 1)), np.tile(mask, (8, 1)), seeds)
+    curves = make_engine("reference", "cpu").curves(batch, Protocol(space.protocol.steps, space.protocol.lr))
     return (informed + generalization_level(curves).mean()) / 2
 
 
 def test_the_baseline_of_stratified_splits_is_one_value(space):
     labels = space.random_labelings(3)
     mask = train_masks(labels, np.arange(3, dtype=np.uint64), "stratified")
-    values = space.baselines(space.engine, labels, mask)
+    values = baselines(space, labels, mask)
     np.testing.assert_allclose(values, [independent_baseline(space, 1)] * 3, rtol=1e-5)
 
 
@@ -312,12 +324,15 @@ def test_the_baseline_of_random_splits_is_each_splits_own():
     inside = (labels * ~mask).sum(axis=1)
     assert len(set(inside)) > 1
     expected = [independent_baseline(space, int(count)) for count in inside]
-    np.testing.assert_allclose(space.baselines(space.engine, labels, mask), expected, rtol=1e-5)
+    np.testing.assert_allclose(baselines(space, labels, mask), expected, rtol=1e-5)
 
 
 def test_the_default_baseline_is_close_to_the_entropy():
     space = TaskSpace(n=50, ratio=4)
-    assert space.baseline(space.engine, 2) == pytest.approx(0.5004, abs=0.01)
+    labels = space.random_labelings(1)
+    assert baselines(space, labels, train_masks(labels, np.zeros(1, np.uint64), "stratified")) == pytest.approx(
+        0.5004, abs=0.01
+    )
 
 
 def test_fresh_evaluations_differ_and_frozen_ones_do_not(space):

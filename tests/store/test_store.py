@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from tdbench import TaskSpace
 from tdbench.base.errors import UserError
+from tdbench.settings import RunSettings
 from tdbench.space.sources import Source
 from tdbench.store.log import FILE_NAME, VERSION, Asked, Store, digest, pack_labels, unpack_labels
 
@@ -35,7 +36,8 @@ def store(tmp_path, space):
 
 
 def begin(store, space, key="k", attempt=1):
-    return store.begin(key, attempt, space.identity, {"searcher": "random", "classes": None}, "1.0", ENGINE)
+    settings = RunSettings(searcher="random", n=10, ratio=1, steps=5, batch=3, budget=30)
+    return store.begin(key, attempt, space.identity, settings, "1.0", ENGINE)
 
 
 def ask(first, n=3, seed=0):
@@ -73,10 +75,10 @@ def test_what_was_appended_is_there_after_opening_anew(tmp_path, store, space):
     for one in expected:
         store.append([(run.id, one)], {run.id: 1.5 + one.first})
     with Store(tmp_path) as again:
-        assert_same(again.asked(run.id, 10), expected)
+        assert_same(again.asked(run.id), expected)
         assert again.evaluated(run.id) == 6
         assert again.latest("k").seconds == 6.5
-        labels, told = again.evaluations(run.id, 10)
+        labels, told = again.evaluations(run.id)
     np.testing.assert_array_equal(labels, np.concatenate([e.labels for e in expected]))
     np.testing.assert_array_equal(told, np.concatenate([e.taskness for e in expected]))
 
@@ -85,14 +87,14 @@ def test_asks_come_back_by_number_not_by_text(store, space):
     run = begin(store, space)
     for first in (0, 3, 6, 9, 12):
         store.append([(run.id, ask(first))], {})
-    assert [a.first for a in store.asked(run.id, 10)] == [0, 3, 6, 9, 12]
+    assert [a.first for a in store.asked(run.id)] == [0, 3, 6, 9, 12]
 
 
 def test_a_run_without_evaluations_has_none(store, space):
     run = begin(store, space)
-    assert store.asked(run.id, 10) == []
+    assert store.asked(run.id) == []
     assert store.evaluated(run.id) == 0
-    labels, told = store.evaluations(run.id, 10)
+    labels, told = store.evaluations(run.id)
     assert (labels.shape, told.shape) == ((0, 10), (0,))
 
 
@@ -103,7 +105,7 @@ def test_a_batch_with_one_bad_run_leaves_nothing(store, space, taskness):
     with pytest.raises((UserError, ValueError)):
         store.append([(good.id, ask(0)), (bad.id, Asked(0, wrong.digest, wrong.labels, taskness))], {good.id: 9.0})
     assert store.evaluated(good.id) == store.evaluated(bad.id) == 0
-    assert store.asked(good.id, 10) == []
+    assert store.asked(good.id) == []
     assert store.latest("good").seconds == 0
 
 
@@ -112,7 +114,7 @@ def test_an_evaluation_cannot_be_recorded_twice(store, space):
     store.append([(run.id, ask(0))], {})
     with pytest.raises(UserError):
         store.append([(run.id, ask(0, seed=7))], {})
-    assert_same(store.asked(run.id, 10), [ask(0)])
+    assert_same(store.asked(run.id), [ask(0)])
 
 
 def test_a_run_is_found_by_its_latest_attempt(store, space):
@@ -126,7 +128,7 @@ def test_a_run_is_found_by_its_latest_attempt(store, space):
 
 def test_a_begun_run_keeps_its_settings(store, space):
     record = begin(store, space)
-    assert record.settings == {"searcher": "random", "classes": None}
+    assert record.settings == RunSettings(searcher="random", n=10, ratio=1, steps=5, batch=3, budget=30)
     assert (record.engine, record.device, record.engine_detail) == ENGINE
     assert (record.status, record.ended, record.row) == ("running", False, None)
 
@@ -137,7 +139,7 @@ def test_a_finished_run_keeps_its_row_and_recommendations(store, space):
     store.finish(run.id, "ok", "", 3.0, {"told": 0.5, "error": 'a "b"'}, {0.1: labels[0], 1.0: labels[1]})
     ended = store.latest("k")
     assert (ended.status, ended.ended, ended.seconds, ended.row) == ("ok", True, 3.0, {"told": 0.5, "error": 'a "b"'})
-    recommended = store.recommended(run.id, 10)
+    recommended = store.recommended(run.id)
     assert list(recommended) == [0.1, 1.0]
     np.testing.assert_array_equal(recommended[1.0], labels[1])
 
@@ -146,7 +148,7 @@ def test_a_failed_run_keeps_its_error(store, space):
     run = begin(store, space)
     store.finish(run.id, "crash", "it broke", 1.0, {})
     assert (store.latest("k").status, store.latest("k").error) == ("crash", "it broke")
-    assert store.recommended(run.id, 10) == {}
+    assert store.recommended(run.id) == {}
 
 
 def test_confirmations_are_kept_by_space_engine_labels_and_replicates(store, space):
@@ -289,7 +291,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path):
         assert process.exitcode == 0
     with Store(tmp_path / "new") as store:
         for key in ("a", "b"):
-            assert_same(store.asked(f"{key}-1", 10), [ask(3 * i) for i in range(40)])
+            assert_same(store.asked(f"{key}-1"), [ask(3 * i) for i in range(40)])
 
 
 def _write_for_ever(folder):
@@ -309,7 +311,7 @@ def test_a_killed_writer_leaves_whole_batches_and_an_open_log(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     with Store(tmp_path) as store:
-        asked = store.asked("k-1", 10)
+        asked = store.asked("k-1")
         assert len(asked) * 3 == store.evaluated("k-1") >= seen >= 30
         assert_same(asked, [ask(3 * i) for i in range(len(asked))])
         store.append([("k-1", ask(3 * len(asked)))], {})

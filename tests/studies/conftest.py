@@ -12,10 +12,11 @@ ENGINE = make_engine()
 
 
 class WatchedLab(Lab):
-    """Keeps what it was asked to train."""
+    """Keeps what it was asked to train, baselines apart."""
 
     def curves(self, requests, what="trainings"):
-        self.requests = list(requests)
+        if what != "baselines":
+            self.requests = list(requests)
         return super().curves(requests, what)
 
 

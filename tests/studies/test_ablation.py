@@ -13,9 +13,10 @@ from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, permutation
 from tdbench.engine import make_engine
 from tdbench.settings import Options
+from tdbench.space.executor import study_request
 from tdbench.space.labelings import ablate
 from tdbench.space.sources import load_source
-from tdbench.studies._common import one_against_rest, study_request
+from tdbench.studies._common import one_against_rest
 from tdbench.studies._lab import Lab
 from tdbench.studies.ablation import Settings, crossing, study
 

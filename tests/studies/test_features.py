@@ -94,7 +94,7 @@ def test_each_representation_is_trained_on_the_same_replicates_and_labels(found)
 def test_a_second_call_computes_and_trains_nothing(found, monkeypatch):
     findings, lab = found
     monkeypatch.setattr("tdbench.studies.features.features", None)
-    monkeypatch.setattr("tdbench.studies._lab.train", None)
+    monkeypatch.setattr("tdbench.space.executor.train", None)
     assert study(Settings(**TINY), lab).paragraph == findings.paragraph
 
 

@@ -48,7 +48,7 @@ def test_optimism_and_gain_add_up_to_the_lead_over_the_average(table: pd.DataFra
 
 
 def test_a_second_call_trains_nothing_and_finds_the_same(lab: Lab, table: pd.DataFrame, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tdbench.studies._lab.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("tdbench.space.executor.train", lambda *_: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(study(Settings(**TINY), lab).table, table)
 
 

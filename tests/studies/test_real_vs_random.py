@@ -17,7 +17,8 @@ from tdbench.base.errors import UserError
 from tdbench.base.stats import two_stage_interval
 from tdbench.engine import make_engine
 from tdbench.leaderboard.threshold import LABELINGS, SETS, task_threshold, threshold_of
-from tdbench.settings import Options, RunSettings
+from tdbench.settings import Options
+from tdbench.space.settings import SpaceSettings
 from tdbench.studies._lab import Lab
 from tdbench.studies.real_vs_random import Settings, separation, study
 
@@ -100,7 +101,7 @@ def test_what_counts_as_a_task_is_what_lies_above_t_task_of_its_ratio(table: pd.
 
 
 def test_a_second_call_trains_nothing_and_finds_the_same(lab: Lab, table: pd.DataFrame, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tdbench.studies._lab.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("tdbench.space.executor.train", lambda *_: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(study(Settings(**TINY), lab).table, table)
 
 
@@ -137,7 +138,7 @@ def test_where_no_ratio_fits_the_first_reason_is_the_error(lab: Lab) -> None:
 
 
 def test_a_run_has_the_threshold_that_the_study_finds_for_its_setting(lab: Lab) -> None:
-    t_task = task_threshold(lab, RunSettings(n=10, steps=5, confirm=2, batch=10, budget=20))
+    t_task = task_threshold(lab, lab.source("digits"), SpaceSettings(n=10, steps=5), confirm=2)
     found = study(Settings(n=10, ratios=(4,), replicates=2, steps=5), lab).table["t_task"].unique()
     assert t_task.n == SETS * LABELINGS
     assert found.tolist() == [t_task.value]

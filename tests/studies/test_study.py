@@ -13,10 +13,10 @@ from helpers import command, environment, tdbench
 
 from tdbench.engine import make_engine
 from tdbench.settings import Options
+from tdbench.space.executor import study_request
 from tdbench.space.sources import load_source
 from tdbench.space.task_space import TaskSpace
 from tdbench.studies import NAMES, load_study
-from tdbench.studies._common import study_request
 from tdbench.studies._lab import Lab
 
 TINY = {"--sets": 4, "--replicates": 2, "--steps": 5}

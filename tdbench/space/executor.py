@@ -1,0 +1,174 @@
+"""Where trainings take place: an executor takes requests and gives back futures of their validation curves.
+
+It is the seam between whoever needs curves (a space, the arena, a study) and the engines: one engine in this process
+today, several devices or machines later. Results are placed by position, never by order of arrival.
+"""
+
+from __future__ import annotations
+
+import threading
+import typing
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.base.rng import Stream, replicate_seeds
+from tdbench.engine import Engine, TrainingBatch
+from tdbench.engine.protocol import train_masks
+from tdbench.space.image_set import ImageSet
+
+Curves = NDArray[np.float32]
+WAKE_SECONDS = 0.2  # a signal that comes just before a wait begins does not end that wait
+
+
+@dataclass(frozen=True)
+class Request:
+    """Label vectors to train.
+
+    Attributes:
+        image_set: what they label, and how networks are trained on it.
+        labels: (n, N), each trained once for each of its replicates.
+        seeds: (n, k) replicate seeds.
+        fixed_mask: (n k, N) True on the training side, instead of the split that each replicate's seed draws.
+    """
+
+    image_set: ImageSet
+    labels: NDArray[np.uint8]
+    seeds: NDArray[np.uint64]
+    fixed_mask: NDArray[np.bool_] | None = None
+
+    @property
+    def trainings(self) -> int:
+        return self.seeds.size
+
+    @cached_property
+    def training_labels(self) -> NDArray[np.uint8]:
+        """(n k, N) labels, one row for each training."""
+        return np.repeat(self.labels, self.seeds.shape[1], axis=0)
+
+    @cached_property
+    def train_mask(self) -> NDArray[np.bool_]:
+        """(n k, N) True on the training side."""
+        if self.fixed_mask is not None:
+            return self.fixed_mask
+        return train_masks(self.training_labels, self.seeds.ravel(), self.image_set.protocol.split)
+
+    @cached_property
+    def validation_positives(self) -> NDArray[np.int64]:
+        """(n k,) positives on the validation side of each training."""
+        counts: NDArray[np.int64] = (self.training_labels * ~self.train_mask).sum(axis=1, dtype=np.int64)
+        return counts
+
+
+def study_request(image_set: ImageSet, labels: NDArray[Any], set_seed: int, replicates: int) -> Request:
+    """Each of (n, N) label vectors on the same replicates: those of that set seed, which no search ever saw."""
+    seeds = replicate_seeds(Stream.STUDY, set_seed, 0, [0], replicates)
+    return Request(image_set, image_set.checked_labels(labels), np.repeat(seeds, len(labels), axis=0))
+
+
+class Executor(typing.Protocol):
+    """Trains requests somewhere.
+
+    Attributes:
+        engine: what trains; its name, device and detail are those of every result.
+    """
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[Curves]]:
+        """For each request the future of its (n, k, steps) curves. Requests given together train together."""
+        ...
+
+    def cancel(self) -> None:
+        """Give up all that was submitted and is not done; returns when nothing is training any more."""
+        ...
+
+
+class LocalExecutor:
+    """Trains on one engine in this process, one batch after another, in a thread of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._start()
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[Curves]]:
+        futures: list[Future[Curves]] = [Future() for _ in requests]
+        task = self._thread.submit(self._train, list(requests), futures, self._stop)
+        task.add_done_callback(lambda done: [future.cancel() for future in futures] if done.cancelled() else None)
+        return futures
+
+    def cancel(self) -> None:
+        self._stop.set()
+        self._thread.shutdown(cancel_futures=True)
+        self._start()
+
+    def _start(self) -> None:
+        self._stop = threading.Event()
+        self._thread = ThreadPoolExecutor(1, "tdbench-train")
+
+    def _train(self, requests: list[Request], futures: list[Future[Curves]], stop: threading.Event) -> None:
+        for future in futures:
+            future.set_running_or_notify_cancel()
+        try:
+            results = train(requests, self.engine, stop)
+        except BaseException as error:  # whatever it is belongs to those who wait
+            for future in futures:
+                future.set_exception(error)
+            return
+        for future, curves in zip(futures, results, strict=True):
+            future.set_result(curves)
+
+
+def results(executor: Executor, futures: Sequence[Future[Curves]]) -> list[Curves]:
+    """The curves, once all are there. Raises what a training raised; Ctrl-C gives up what is under way."""
+    try:
+        while wait(futures, WAKE_SECONDS).not_done:
+            pass
+    except BaseException:
+        executor.cancel()
+        raise
+    return [future.result() for future in futures]
+
+
+def done(curves: Curves) -> Future[Curves]:
+    """The future of curves that are there already."""
+    future: Future[Curves] = Future()
+    future.set_result(curves)
+    return future
+
+
+def train(requests: Sequence[Request], engine: Engine, stop: threading.Event | None = None) -> list[Curves]:
+    """(n, k, steps) curves for each request. Image sets of one size and protocol train in one batch."""
+    results = [np.empty((*r.seeds.shape, r.image_set.protocol.steps), dtype=np.float32) for r in requests]
+    groups: dict[tuple[int, int, float], list[int]] = {}
+    for i, request in enumerate(requests):
+        if request.trainings:
+            protocol = request.image_set.protocol
+            groups.setdefault((request.image_set.n, protocol.steps, protocol.lr), []).append(i)
+    for members in groups.values():
+        batch = _batch([requests[i] for i in members])
+        curves = engine.curves(batch, requests[members[0]].image_set.protocol, stop)
+        ends = np.cumsum([requests[i].trainings for i in members])[:-1]
+        for i, part in zip(members, np.split(curves, ends), strict=True):
+            results[i][...] = part.reshape(results[i].shape)
+    return results
+
+
+def _batch(requests: Sequence[Request]) -> TrainingBatch:
+    """One batch of requests on image sets of one size."""
+    image_sets = list({request.image_set.fingerprint: request.image_set for request in requests}.values())
+    position = {image_set.fingerprint: s for s, image_set in enumerate(image_sets)}
+    which = [position[request.image_set.fingerprint] for request in requests]
+    return TrainingBatch.checked(
+        np.stack([image_set.images for image_set in image_sets]),
+        np.concatenate([request.training_labels for request in requests]),
+        np.concatenate([request.train_mask for request in requests]),
+        np.concatenate([request.seeds.ravel() for request in requests]),
+        np.repeat(which, [request.trainings for request in requests]),
+    )

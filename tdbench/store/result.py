@@ -1,0 +1,50 @@
+"""What came of one run, as `run` and `bench` give it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.base.stats import Estimate
+from tdbench.space.task_space import TaskSpace
+from tdbench.store.confirmations import ReferenceScore
+from tdbench.store.rows import Row
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one run.
+
+    Attributes:
+        row: its leaderboard row.
+        space: the space it searched.
+        labels: (N,) the recommended labeling; None where the run failed.
+        told: (n,) taskness told for each evaluation; those of a race were told to nobody and are not among them.
+        references: confirmed scores of the space's reference tasks.
+        leaderboard, log: the files the result is in.
+        picture: the discovered task as a PNG; None where there is none.
+        threshold: T_task, where `run` was asked for one and the run went well. Its `n` is the number of random
+            labelings it rests on, 0 where it was given.
+    """
+
+    row: Row
+    space: TaskSpace
+    labels: NDArray[np.uint8] | None
+    told: NDArray[np.float64]
+    references: tuple[ReferenceScore, ...]
+    leaderboard: Path
+    log: Path
+    picture: Path | None
+    threshold: Estimate | None = None
+
+    @property
+    def is_task(self) -> bool | None:
+        """Whether what was found counts as a task; None without a threshold."""
+        return None if self.threshold is None else self.row.confirmed > self.threshold.value
+
+    def reference(self, kind: str) -> list[ReferenceScore]:
+        """The reference scores of that kind: class, pixel or random."""
+        return [score for score in self.references if score.task.kind == kind]
