@@ -9,7 +9,8 @@ from __future__ import annotations
 import typing
 
 from tdbench.base.errors import UserError
-from tdbench.searchers.hookspecs import hookimpl
+from tdbench.searchers.hookspecs import RegisterReduction, RegisterSearcher, hookimpl
+from tdbench.searchers.reduction import Reduction, ReductionProblem
 from tdbench.searchers.searcher import Problem, Searcher
 
 if typing.TYPE_CHECKING:
@@ -17,7 +18,20 @@ if typing.TYPE_CHECKING:
     from tdbench.engine.protocol import Protocol
     from tdbench.space.task_space import TaskSpace
 
-__all__ = ["Problem", "Protocol", "Searcher", "TaskSpace", "UserError", "bench", "hookimpl", "run"]
+__all__ = [
+    "Problem",
+    "Protocol",
+    "Reduction",
+    "ReductionProblem",
+    "RegisterReduction",
+    "RegisterSearcher",
+    "Searcher",
+    "TaskSpace",
+    "UserError",
+    "bench",
+    "hookimpl",
+    "run",
+]
 
 _LAZY = {
     "TaskSpace": "space.task_space",

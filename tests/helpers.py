@@ -11,9 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tdbench.cli import main
+from tdbench.engine import Engine
+from tdbench.space.evaluate import Evaluator
+from tdbench.space.executor import LocalExecutor, Request
 
 ROOT = Path(__file__).parents[1]
 MISBEHAVING = str(ROOT / "tests" / "fixtures" / "misbehaving.py")
@@ -109,3 +113,8 @@ def evaluations(out: Path) -> list[tuple[object, ...]]:
         return []
     finally:
         db.close()
+
+
+def evaluate(requests: list[Request], engine: Engine) -> list[np.ndarray]:
+    """(n, k) taskness for each request."""
+    return Evaluator(LocalExecutor(engine)).evaluate(requests)

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from ._library import WORST, finite
 
 Array = NDArray[np.float64]
-Labels = NDArray[np.bool_]
+Labelings = NDArray[np.bool_]
 
-LEAST_NOISE = 0.05  # loss at which the noise stops to fall
-TYPICAL_NOISE = 0.25  # variance of one evaluation over the labeling's loss, until replicates tell
-TRUST = 10  # replicates that the typical noise counts for
+LEAST_NOISE = 0.05  # loss below which the noise is taken to stay the same; chosen by hand
+# Variance of one evaluation over the labeling's loss, until replicates tell. It gives standard deviations of 0.22 to
+# 0.32 at losses of 0.2 to 0.4; docs/finding-tasks.md ("Where the difference comes from") has 0.2 to 0.3 for mediocre
+# labelings.
+TYPICAL_NOISE = 0.25
+TRUST = 10  # replicates that the typical noise counts for; chosen by hand
 
 
 class Evidence:
@@ -25,7 +28,7 @@ class Evidence:
     """
 
     def __init__(self, n_images: int) -> None:
-        self.labels: Labels = np.empty((0, n_images), dtype=np.bool_)  # distinct, in the order first told
+        self.labels: Labelings = np.empty((0, n_images), dtype=np.bool_)  # distinct, in the order first told
         self.counts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._sums: Array = np.empty(0)
         self._squares: Array = np.empty(0)
@@ -40,10 +43,10 @@ class Evidence:
         result: Array = self._sums / self.counts
         return result
 
-    def knows(self, labels: Labels) -> bool:
+    def knows(self, labels: Labelings) -> bool:
         return labels.tobytes() in self._rows
 
-    def add(self, labels: Labels, loss: Array) -> None:
+    def add(self, labels: Labelings, loss: Array) -> None:
         """Take in the (B,) losses of (B, N) labelings."""
         loss = np.clip(finite(loss), -WORST, WORST)
         new = {row.tobytes(): row for row in labels if row.tobytes() not in self._rows}

@@ -54,7 +54,7 @@ def within(probabilities: Array, low: float, high: float) -> Array:
     """
     total = probabilities.sum()
     least, most = low - probabilities.max(), high - probabilities.min()
-    for _ in range(60):
+    for _ in range(60):  # halvings, which go below rounding
         shift = (least + most) / 2
         if np.clip(probabilities + shift, low, high).sum() < total:
             least = shift

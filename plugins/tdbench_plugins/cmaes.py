@@ -28,7 +28,7 @@ from tdbench.hookspecs import RegisterSearcher
 
 from ._library import finite, quiet
 
-SIGMA0 = 0.3
+SIGMA0 = 0.3  # pycma's advice for a box: about a third of its width
 
 
 class CMAES:

@@ -36,36 +36,28 @@ from numpy.typing import NDArray
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
-from tdbench.toolkit.quadratic import (
-    Array,
-    Labels,
-    centred,
-    descend,
-    leave_one_out_form,
-    minima,
-    neighbours,
-    random_labels,
-    values,
-)
+from tdbench.toolkit import centred, descend, draw_labelings, form_values, leave_one_out_form, minima, neighbours
 
-from ._evidence import Evidence, final_field, least_seen
+from ._evidence import Array, Evidence, Labelings, final_field, least_seen
 from ._subsets import refuse_reduction
 from ._tangent import RIDGES, descent_starts, kernel_of
 
-OPENING = 0.2  # share of the budget
-MOST_OPENING = 160  # evaluations
-FINAL = 0.25  # share of the budget
-DIRECTIONS = 30
-# Prior variances of the loss over the labelings of the opening and their neighbours, by part of the model.
-PRIOR_CONSTANT = 1.0
+# "Simulated" means tried on simulated losses (the last of the settings above), where neighbouring values did as well.
+OPENING = 0.2  # share of the budget; simulated
+MOST_OPENING = 160  # evaluations; chosen by hand
+FINAL = 0.25  # share of the budget; simulated
+DIRECTIONS = 30  # eigenvectors of the kernel; chosen by hand
+# Prior variances of the loss over the labelings of the opening and their neighbours, by part of the model: the most
+# likely of a grid by factors of three, on the evaluations of the settings above.
+PRIOR_CONSTANT = 1.0  # wide: losses lie between 0 and 2
 PRIOR_RIDGES = 0.03
 PRIOR_FREE = 0.01
-UNEXPLAINED = 0.02  # variance of the mean loss that the model leaves
-BOLDNESS = 0.7  # how far draws of forms go from the posterior mean, in posterior deviations
-AGAIN = 0.7  # share of the learning's evaluations
-LEADERS = 6
-NEIGHBOURS = 64  # of a labeling that descent reached, looked at where all that it reached are known
-CAUTION = 1.0
+UNEXPLAINED = 0.02  # variance of the mean loss that the model leaves; chosen by hand
+BOLDNESS = 0.7  # how far draws of forms go from the posterior mean, in posterior deviations; simulated
+AGAIN = 0.7  # share of the learning's evaluations; simulated
+LEADERS = 6  # chosen by hand
+NEIGHBOURS = 64  # of a labeling that descent reached, examined where all that it reached are known; chosen by hand
+CAUTION = 1.0  # deviations added to the mean; chosen by hand
 
 
 class Hunch:
@@ -93,7 +85,7 @@ class Hunch:
         left = self._problem.budget - self._spent
         parts = [opening]
         if rest and len(self._evidence) == 0:
-            parts.append(random_labels(self._rng, rest, self._problem.n_images, self._problem.n_positives))
+            parts.append(draw_labelings(self._rng, rest, self._problem.n_images, self._problem.n_positives))
         elif rest:
             parts.append(self._finalists(rest, left) if left <= self._final else self._learning(rest))
         self._asked = np.concatenate(parts)
@@ -107,10 +99,10 @@ class Hunch:
 
     def recommend(self) -> Array:
         """(N,) the leading labeling."""
-        best: Labels = self._leading(1)[0] if len(self._evidence) else self._opening[0]
+        best: Labelings = self._leading(1)[0] if len(self._evidence) else self._opening[0]
         return best.astype(np.float64)
 
-    def _leading(self, count: int) -> Labels:
+    def _leading(self, count: int) -> Labelings:
         return self._evidence.labels[self._ranking()[:count]]
 
     def _ranking(self) -> NDArray[np.intp]:
@@ -118,11 +110,11 @@ class Hunch:
         order: NDArray[np.intp] = np.argsort(mean + CAUTION * deviation, kind="stable")
         return order
 
-    def _finalists(self, n: int, left: int) -> Labels:
+    def _finalists(self, n: int, left: int) -> Labelings:
         field = self._ranking()[: final_field(max(left, 0), self._final)]
         return self._evidence.labels[field[least_seen(self._evidence.counts[field], n)]]
 
-    def _learning(self, n: int) -> Labels:
+    def _learning(self, n: int) -> Labelings:
         """Some labelings once more, the rest for the first time."""
         again = self._rng.binomial(n, AGAIN)
         mean, deviation = self._evidence.posterior(self._model.expected, UNEXPLAINED)
@@ -132,25 +124,25 @@ class Hunch:
             new = np.concatenate([new, self._new(form, {row.tobytes() for row in new})[None]])
         return np.concatenate([self._evidence.labels[draws.argmin(axis=1)], new])
 
-    def _new(self, form: Array, taken: set[bytes]) -> Labels:
+    def _new(self, form: Array, taken: set[bytes]) -> Labelings:
         """The lowest labeling under the form that was not told yet, among what descent reaches and its neighbours."""
         reached = np.unique(descend(form, self._leading(LEADERS)), axis=0)
-        lowest = reached[[values(form, reached).argmin()]]
+        lowest = reached[[form_values(form, reached).argmin()]]
         for exchanges in range(1, self._problem.n_positives + 2):
             around = neighbours(np.repeat(lowest, NEIGHBOURS, axis=0), exchanges, self._rng)
             candidates = np.concatenate([reached, around])
-            for row in candidates[np.argsort(values(form, candidates), kind="stable")]:
+            for row in candidates[np.argsort(form_values(form, candidates), kind="stable")]:
                 if not self._evidence.knows(row) and row.tobytes() not in taken:
-                    fresh: Labels = row
+                    fresh: Labelings = row
                     return fresh
-        known: Labels = lowest[0]  # all there are, or nearly, were told
+        known: Labelings = lowest[0]  # all there are, or nearly, were told
         return known
 
 
 class QuadraticModel:
     """Bayesian linear regression of the loss on quadratic forms of the labels."""
 
-    def __init__(self, kernel: Array, forms: list[Array], typical: Labels, rng: np.random.Generator) -> None:
+    def __init__(self, kernel: Array, forms: list[Array], typical: Labelings, rng: np.random.Generator) -> None:
         """The prior variances are those over `typical` labelings and their neighbours."""
         self._rng = rng
         n = len(kernel)
@@ -167,7 +159,7 @@ class QuadraticModel:
         self._free_scale = 1.0
         exchanged = max(1, round(0.2 * int(typical[0].sum())))
         around = np.concatenate([typical, neighbours(typical, exchanged, rng)])
-        raw = np.array([values(form, around) for form in forms]).T
+        raw = np.array([form_values(form, around) for form in forms]).T
         self._offset, deviation = raw.mean(axis=0), raw.std(axis=0)
         self._scale = np.where(deviation > 1e-12, deviation, 1.0)
         norm = np.sqrt((self._features(around)[:, 1 + len(forms) :] ** 2).sum(axis=1).mean())
@@ -205,8 +197,8 @@ class QuadraticModel:
         noise = np.linalg.solve(self._root.T, self._rng.standard_normal((len(self._mean), count)))
         return [self._form(self._mean + BOLDNESS * column) for column in noise.T]
 
-    def _features(self, labels: Labels) -> Array:
-        ridges = (np.array([values(form, labels) for form in self._forms]).T - self._offset) / self._scale
+    def _features(self, labels: Labelings) -> Array:
+        ridges = (np.array([form_values(form, labels) for form in self._forms]).T - self._offset) / self._scale
         along = centred(labels) @ self._directions
         free = along[:, self._pairs[0]] * along[:, self._pairs[1]]
         free *= np.where(self._pairs[0] == self._pairs[1], 1, np.sqrt(2)) / self._free_scale

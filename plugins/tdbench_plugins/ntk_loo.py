@@ -1,11 +1,11 @@
 """`ntk-loo`: labelings that kernel regression with the network's own tangent kernel predicts, each image from the rest.
 
-K is the empirical tangent kernel of one logit difference at initialization (`tdbench.toolkit.tangent`). A wide network
-trained by gradient descent is kernel regression with it (Jacot, Gabriel & Hongler, NeurIPS 2018; Arora et al.,
+K is the empirical tangent kernel of one logit difference at initialization (`tdbench.toolkit.tangent_kernel`). A wide
+network trained by gradient descent is kernel regression with it (Jacot, Gabriel & Hongler, NeurIPS 2018; Arora et al.,
 *On exact computation with an infinitely wide neural net*, NeurIPS 2019), whose leave-one-out error has a closed form
-(Bachmann, Hofmann & Lucchi, *Generalization through the lens of leave-one-out error*, ICLR 2022): with A = (K + ridge I)^-1 and
-M = A diag(A)^-2 A, the summed squared error of labels y - P/N is the quadratic form (y - P/N)' M (y - P/N). No training
-is needed to minimize it. Three parts of the budget:
+(Bachmann, Hofmann & Lucchi, *Generalization through the lens of leave-one-out error*, ICLR 2022): with
+A = (K + ridge I)^-1 and M = A diag(A)^-2 A, the summed squared error of labels y - P/N is the quadratic form
+(y - P/N)' M (y - P/N). No training is needed to minimize it. Three parts of the budget:
 
 1. **Proposals** (`PROPOSING`): distinct minima of the form, by descent over exchanges of a positive with a negative
    from up to 200 random labelings; the lowest of each of `RIDGES` first, then the second lowest, and so on.
@@ -29,16 +29,16 @@ from numpy.typing import NDArray
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
-from tdbench.toolkit.quadratic import Array, Labels, leave_one_out_form, minima, neighbours
+from tdbench.toolkit import leave_one_out_form, minima, neighbours
 
-from ._evidence import Evidence, final_field, least_seen
+from ._evidence import Array, Evidence, Labelings, final_field, least_seen
 from ._subsets import refuse_reduction
 from ._tangent import RIDGES, descent_starts, kernel_of
 
-PROPOSING = 0.25  # share of the budget
-FINAL = 0.25  # share of the budget
-LEADERS = 8
-SPREAD = 0.03  # variance of the mean loss over proposals
+PROPOSING = 0.25  # share of the budget; chosen by hand
+FINAL = 0.25  # share of the budget; chosen by hand
+LEADERS = 8  # chosen by hand
+SPREAD = 0.03  # variance of the mean loss over proposals; chosen by hand
 
 
 class NTKLeaveOneOut:
@@ -75,7 +75,7 @@ class NTKLeaveOneOut:
 
     def recommend(self) -> Array:
         """(N,) the labeling with the lowest mean plus deviation; the lowest proposal before anything was told."""
-        best: Labels = self._evidence.labels[self._ranking(1.0)[0]] if len(self._evidence) else self._proposals[0]
+        best: Labelings = self._evidence.labels[self._ranking(1.0)[0]] if len(self._evidence) else self._proposals[0]
         return best.astype(np.float64)
 
     def _ranking(self, caution: float) -> NDArray[np.intp]:
@@ -85,13 +85,13 @@ class NTKLeaveOneOut:
         order: NDArray[np.intp] = np.argsort(mean + caution * deviation, kind="stable")
         return order
 
-    def _doubted(self, n: int) -> Labels:
+    def _doubted(self, n: int) -> Labelings:
         again = self._evidence.labels[self._ranking(-1.0)[: self._rng.binomial(n, 0.5)]]
         leaders = self._evidence.labels[self._ranking(0.0)[:LEADERS]]
         around = leaders[self._rng.integers(len(leaders), size=n - len(again))]
         return np.concatenate([again, neighbours(around, 1, self._rng)])
 
-    def _finalists(self, n: int, left: int) -> Labels:
+    def _finalists(self, n: int, left: int) -> Labelings:
         field = self._ranking(0.0)[: final_field(left, self._final)]
         return self._evidence.labels[field[least_seen(self._evidence.counts[field], n)]]
 

@@ -40,10 +40,10 @@ from tdbench.hookspecs import RegisterSearcher
 from ._library import finite
 from ._subsets import refuse_reduction, sample
 
-RESAMPLED = 0.5
-LEADERS = 4
-TRUSTED = 4
-COOLING = 1000.0
+RESAMPLED = 0.5  # share of the evaluations; chosen by hand
+LEADERS = 4  # neighbours; chosen by hand
+TRUSTED = 4  # evaluations: they halve the standard error of one; chosen by hand
+COOLING = 1000.0  # first temperature over last; chosen by hand
 
 
 @dataclass

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
-from tdbench.space.labelings import decode
+from tdbench.toolkit import decode
 
 from ._library import finite
 from ._subsets import margins, refuse_reduction, sample, within
 
-GENERATIONS = 20
-SELECTED = 0.3
+GENERATIONS = 20  # in a run; chosen by hand
+SELECTED = 0.3  # share of a generation; chosen by hand
 
 
 class UMDA:

@@ -1,4 +1,4 @@
-"""The one exception that is meant for people: a line saying what was expected, what came, what to do."""
+"""The one exception that is meant for people, and sentences that errors share: what was expected, and what came."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     if close:
         return "; did you mean " + " or ".join(repr(name) for name in close) + "?"
     return "; known are " + ", ".join(known) if known else ""
+
+
+def wrong_shape(what: str, expected: tuple[int | str, ...], found: tuple[int, ...]) -> str:
+    """The sentence for an array of the wrong shape, whoever raises it.
+
+    >>> wrong_shape("an array of images", ("N", 3, 32, 32), (50, 32, 32, 3))
+    'expected an array of images with shape (N, 3, 32, 32), but it had shape (50, 32, 32, 3)'
+    """
+    shown = ", ".join(map(str, expected)) + "," * (len(expected) == 1)
+    return f"expected {what} with shape ({shown}), but it had shape {found}"

@@ -30,11 +30,11 @@ def check(name: str, plugins: tuple[str, ...], timeout: float, deterministic: bo
 
     Exits with 0 where it holds, 1 where a check fails, and 2 where there is nothing of that name.
     """
-    from tdbench.testing.apart import check_apart
+    from tdbench.testing.apart import CheckRun
 
     if not 0 < timeout <= MAX_TIMEOUT:
         raise UserError(f"timeout must be a number of seconds above 0 and at most {MAX_TIMEOUT}, got {timeout:g}")
-    checks = check_apart(name, plugins, timeout=timeout, deterministic=deterministic)
+    checks = CheckRun(name, plugins, timeout=timeout, deterministic=deterministic)
     shown = _told_at_once(checks, max(map(len, checks.names))) if form == "table" else checks
     records = [_record(result) for result in shown]
     failed, not_run = sum(not record["passed"] for record in records), len(checks.names) - len(records)

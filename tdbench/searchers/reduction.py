@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.errors import UserError
+from tdbench.base.errors import UserError, wrong_shape
+from tdbench.searchers.problem import SpaceProblem
 
 IDENTITY = "identity"
 JOINT = "+"  # cmaes+ntk:20, which is why no name of a searcher or reduction may hold one
 
 
 @dataclass(frozen=True)
-class ReductionProblem:
+class ReductionProblem(SpaceProblem):
     """Everything a reduction is told: the image set, and nothing of a run.
 
     Attributes:
@@ -33,20 +34,29 @@ class ReductionProblem:
             ``sees_images=True``; others get None.
     """
 
-    dim: int
-    n_images: int
-    n_positives: int
     images: NDArray[np.float32] | None = None
 
 
 class Reduction(typing.Protocol):
     """Maps short vectors to scores of the images. Made by a factory ``factory(problem) -> Reduction``.
 
-    It is a function of its problem and of nothing else: made again, in another process too, it gives the same scores,
-    or runs could not be resumed.
+    It depends on its problem and on nothing else: made again, in another process too, it gives the same scores.
+    Otherwise runs could not be resumed.
 
     Attributes:
         dim: length of the vectors; `ReductionProblem.dim` where D is written, its own where it takes none.
+
+    >>> import numpy as np
+    >>> from tdbench import ReductionProblem
+    >>> class Projection:
+    ...     def __init__(self, problem):
+    ...         self.dim = problem.dim
+    ...         self.directions = np.random.default_rng(0).standard_normal((problem.dim, problem.n_images))
+    ...     def scores(self, vectors):
+    ...         return (vectors - 0.5) @ self.directions
+    >>> reduction = Projection(ReductionProblem(dim=5, n_images=50, n_positives=10))
+    >>> reduction.scores(np.zeros((32, 5))).shape
+    (32, 50)
     """
 
     dim: int
@@ -108,9 +118,10 @@ class SpaceReduction:
         except Exception as error:  # the plugin's own code
             raise InvalidScores(f"reduction {self.name!r} raised {_in_a_line(error)}") from error
         scores = _numbers(answer)
-        if scores is None or scores.shape != shape:
-            came = type(answer).__name__ if scores is None else f"an array of shape {scores.shape}"
-            raise InvalidScores(f"reduction {self.name!r} must give numbers of shape {shape}, but gave {came}")
+        if scores is None:
+            raise InvalidScores(f"expected numbers from reduction {self.name!r}, but it gave {type(answer).__name__}")
+        if scores.shape != shape:
+            raise InvalidScores(wrong_shape(f"scores from reduction {self.name!r}", shape, scores.shape))
         if not np.isfinite(scores).all():
             raise InvalidScores(f"reduction {self.name!r} gave NaN or infinite scores")
         return scores

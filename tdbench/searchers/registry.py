@@ -5,20 +5,21 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pluggy
 
 from tdbench.base.errors import UserError, nearest
 from tdbench.searchers import hookspecs
-from tdbench.searchers.reduction import IDENTITY, JOINT, Identity, Reduction, ReductionFactory, ReductionProblem
+from tdbench.searchers.reduction import IDENTITY, JOINT, Identity, Reduction, ReductionProblem
 from tdbench.searchers.searcher import Problem, Searcher
 
 GROUP = "tdbench"
@@ -27,56 +28,152 @@ _REDUCTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _DIM = re.compile(r"[1-9][0-9]{0,8}")
 
 
-@dataclass(frozen=True)
-class Registration:
-    """A searcher as a plugin registered it."""
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """What every kind of plugin registers: the arguments of its ``register(...)``, and where they come from."""
 
     name: str
-    factory: Callable[..., Searcher]
+    factory: Callable[..., Any]
     summary: str
     version: str
     sees_images: bool
-    baseline: bool
-    reducible: bool  # it runs in any problem.dim
-    variants: Callable[[], Sequence[str]] | None
-    plugin: str
-    origin: str  # the distribution or file it comes from
-
-    def make(self, problem: Problem, variant: str | None = None) -> Searcher:
-        return self.factory(problem) if variant is None else self.factory(problem, variant)
-
-
-@dataclass(frozen=True)
-class ReductionRegistration:
-    """A reduction as a plugin registered it."""
-
-    name: str
-    factory: ReductionFactory
-    summary: str
-    version: str
-    sees_images: bool
-    takes_dim: bool
     plugin: str
     origin: str  # the distribution or file it comes from
 
     @property
     def shown(self) -> str:
-        """How it is written: ``ntk:D``, or ``identity``."""
+        """How the name is written."""
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration(Registered):
+    """A searcher as a plugin registered it."""
+
+    baseline: bool
+    reducible: bool  # it runs in any problem.dim
+    variants: Callable[[], Sequence[str]] | None
+
+    def make(self, problem: Problem, variant: str | None = None) -> Searcher:
+        made: Searcher = self.factory(problem) if variant is None else self.factory(problem, variant)
+        return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReductionRegistration(Registered):
+    """A reduction as a plugin registered it."""
+
+    takes_dim: bool
+
+    @property
+    def shown(self) -> str:
+        """How the name is written: ``ntk:D``, or ``identity``."""
         return f"{self.name}:D" if self.takes_dim else self.name
 
     def make(self, problem: ReductionProblem) -> Reduction:
-        return self.factory(problem)
+        made: Reduction = self.factory(problem)
+        return made
+
+
+def _check_searcher_name(name: Any) -> None:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
+        raise UserError(f"a searcher's name must be 1 to {MAX_NAME} printable characters, got {name!r}")
+    if JOINT in name:
+        raise UserError(f"a searcher's name must have no {JOINT!r}, which joins it to a reduction, got {name!r}")
+
+
+def _check_reduction_name(name: Any) -> None:
+    if not isinstance(name, str) or not _REDUCTION_NAME.fullmatch(name) or len(name) > MAX_NAME:
+        raise UserError(
+            f"a reduction's name must be 1 to {MAX_NAME} letters, digits, - and _, a letter first, got {name!r}"
+        )
+    if name == IDENTITY:
+        raise UserError(f"reduction {IDENTITY!r} is tdbench's own; take another name")
+
+
+R = TypeVar("R", bound=Registered)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[R]):
+    """A kind of plugin: all that loading needs to know of it.
+
+    Attributes:
+        what: what it is called in messages.
+        hook: the hook that its plugins implement, in `hookspecs`.
+        register: the protocol in `hookspecs` that has the arguments of ``register(...)`` and their defaults.
+        registration: has these arguments as fields.
+        factory: how a factory is called, for messages.
+        check_name: raises UserError for what can be no name.
+    """
+
+    what: str
+    hook: Callable[..., None]
+    register: type
+    registration: type[R]
+    factory: str
+    check_name: Callable[[Any], None]
+
+
+SEARCHERS = Kind(
+    "searcher",
+    hookspecs.register_searchers,
+    hookspecs.RegisterSearcher,
+    Registration,
+    "factory(problem) -> Searcher, or factory(problem, variant) with variants",
+    _check_searcher_name,
+)
+REDUCTIONS = Kind(
+    "reduction",
+    hookspecs.register_reductions,
+    hookspecs.RegisterReduction,
+    ReductionRegistration,
+    "factory(problem) -> Reduction",
+    _check_reduction_name,
+)
+
+
+class Registrations(dict[str, R]):
+    """What was found of one kind, by name.
+
+    Attributes:
+        kind: which kind.
+        conflicts: the owners of each name that was claimed more than once and is therefore left out.
+    """
+
+    def __init__(self, kind: Kind[R], found: Iterable[R] = ()) -> None:
+        self.kind = kind
+        claims: dict[str, list[R]] = {}
+        for registration in found:
+            claims.setdefault(registration.name, []).append(registration)
+        super().__init__({name: claimed[0] for name, claimed in claims.items() if len(claimed) == 1})
+        self.conflicts = {
+            name: tuple(f"{r.plugin} ({r.origin})" for r in claimed) for name, claimed in claims.items() if claimed[1:]
+        }
+
+    def is_claimed(self, name: str) -> bool:
+        """Whether a plugin, or more than one, claims that name or the family of ``family:VARIANT``."""
+        return bool({name, name.partition(":")[0]} & {*self, *self.conflicts})
+
+    def refuse_conflict(self, name: str) -> None:
+        """Raises UserError where more than one plugin claims that name."""
+        if name in self.conflicts:
+            owners = " and ".join(self.conflicts[name])
+            raise UserError(f"{self.kind.what} {name!r} is claimed by two plugins, {owners}; uninstall one of them")
 
 
 @dataclass
 class Plugins:
-    """What was found: searchers and reductions by name, failures by plugin, and names claimed twice."""
+    """What was found: registrations of each kind by name, and failures by plugin."""
 
-    searchers: dict[str, Registration] = field(default_factory=dict)
-    reductions: dict[str, ReductionRegistration] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    conflicts: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    reduction_conflicts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    searchers: Registrations[Registration]
+    reductions: Registrations[ReductionRegistration]
+    failures: dict[str, str]
+
+    @property
+    def kinds(self) -> tuple[Registrations[Any], ...]:
+        """The registrations of every kind."""
+        return self.searchers, self.reductions
 
     def searcher(self, name: str) -> tuple[Registration, str | None]:
         """The registration that `name` means, and the variant where it is written ``family:VARIANT``.
@@ -89,13 +186,12 @@ class Plugins:
             raise UserError(f"{name!r} is not a searcher alone; give searcher {searcher} and reduction {reduction}")
         family, colon, variant = name.partition(":")
         for claimed in (name, family):
-            if claimed in self.conflicts:
-                raise _claimed_twice("searcher", claimed, self.conflicts[claimed])
+            self.searchers.refuse_conflict(claimed)
         if name in self.searchers and self.searchers[name].variants is None:
             return self.searchers[name], None
         registration = self.searchers.get(family)
         if registration is None or registration.variants is None:
-            raise UserError(f"unknown searcher {name!r}{nearest(name, self.searchers)}{self.failed_hint()}")
+            raise self._unknown(name, self.searchers)
         known = _variants(registration)
         if not colon or variant not in known:
             what = f"searcher {name!r} needs a variant, {family}:NAME" if not colon else f"unknown searcher {name!r}"
@@ -111,12 +207,10 @@ class Plugins:
                 much, or no whole number from 1.
         """
         family, colon, written = name.partition(":")
-        if family in self.reduction_conflicts:
-            raise _claimed_twice("reduction", family, self.reduction_conflicts[family])
+        self.reductions.refuse_conflict(family)
         registration = self.reductions.get(family)
         if registration is None:
-            known = [known.shown for known in self.reductions.values()]
-            raise UserError(f"unknown reduction {name!r}{nearest(name, known)}{self.failed_hint()}")
+            raise self._unknown(name, self.reductions)
         if not registration.takes_dim:
             if colon:
                 raise UserError(f"reduction {family!r} takes no number of dimensions: write {family}, not {name}")
@@ -128,6 +222,10 @@ class Plugins:
                 f"reduction {name!r} must be {family}:D with a whole number of dimensions, 1 to the number of images"
             )
         return registration, int(written)
+
+    def _unknown(self, name: str, known: Registrations[Any]) -> UserError:
+        close = nearest(name, [registration.shown for registration in known.values()])
+        return UserError(f"unknown {known.kind.what} {name!r}{close}{self.failed_hint()}")
 
     def failed_hint(self) -> str:
         """The end of a message about an unknown name: it may be one of a plugin that failed."""
@@ -146,35 +244,30 @@ def load_plugins(extra: Iterable[str] = (), *, extra_must_load: bool = False) ->
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    found = Plugins()
-    searchers: list[Registration] = []
-    reductions = [_identity()]
+    claims: dict[Kind[Any], list[Any]] = {SEARCHERS: [], REDUCTIONS: [_identity()]}
+    failures: dict[str, str] = {}
     extra = _resolved(extra)
     for name, origin, version, load in _candidates(extra):
-        if manager.has_plugin(name) or name in found.failures:
+        if manager.has_plugin(name) or name in failures:
             name = f"{name} ({origin})"
         try:
             plugin = load()
             if manager.is_registered(plugin):
                 continue  # an installed plugin, given once more by its module's name
-            manager.register(plugin, name=name)
-            manager.check_pending()
-            own_searchers = _searchers(manager, plugin, name, origin, version)
-            own_reductions = _reductions(manager, plugin, name, origin, version)
+            _add(manager, plugin, name, claims)
+            own = {kind: _registered(kind, manager, plugin, name, origin, version) for kind in claims}
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything on import, SystemExit too
-            found.failures[name] = f"{type(error).__name__}: {error} [{origin}]".replace("\n", " ")
+            failures[name] = f"{type(error).__name__}: {error} [{origin}]".replace("\n", " ")
             if extra_must_load and origin in extra:
-                raise UserError(f"plugin {name} cannot be loaded: {found.failures[name]}") from error
+                raise UserError(f"plugin {name} cannot be loaded: {failures[name]}") from error
             if manager.has_plugin(name):
                 manager.unregister(name=name)
         else:  # a plugin that fails in one hook counts for nothing in the other
-            searchers += own_searchers
-            reductions += own_reductions
-    found.searchers, found.conflicts = _settled(searchers)
-    found.reductions, found.reduction_conflicts = _settled(reductions)
-    return found
+            for kind, registrations in own.items():
+                claims[kind] += registrations
+    return Plugins(Registrations(SEARCHERS, claims[SEARCHERS]), Registrations(REDUCTIONS, claims[REDUCTIONS]), failures)
 
 
 def load_file_or_module(name: str) -> ModuleType:
@@ -196,32 +289,22 @@ def load_file_or_module(name: str) -> ModuleType:
     return module
 
 
-R = TypeVar("R", Registration, ReductionRegistration)
-
-
-def _settled(registrations: Iterable[R]) -> tuple[dict[str, R], dict[str, tuple[str, ...]]]:
-    """Registrations by name, and the owners of names that were claimed more than once."""
-    claims: dict[str, list[R]] = {}
-    for registration in registrations:
-        claims.setdefault(registration.name, []).append(registration)
-    return (
-        {name: claimed[0] for name, claimed in claims.items() if len(claimed) == 1},
-        {name: tuple(f"{r.plugin} ({r.origin})" for r in claimed) for name, claimed in claims.items() if claimed[1:]},
-    )
-
-
-def _claimed_twice(what: str, name: str, owners: Sequence[str]) -> UserError:
-    return UserError(f"{what} {name!r} is claimed by two plugins, {' and '.join(owners)}; uninstall one of them")
-
-
 def _identity() -> ReductionRegistration:
     """tdbench's own, so that a run without a reduction depends on no plugin."""
     try:
         version = importlib.metadata.version("tdbench")
     except importlib.metadata.PackageNotFoundError:
         version = ""
-    summary = (Identity.__doc__ or "").strip()
-    return ReductionRegistration(IDENTITY, Identity, summary, version, False, False, "tdbench", "tdbench")
+    return ReductionRegistration(
+        name=IDENTITY,
+        factory=Identity,
+        summary=_first_line(Identity),
+        version=version,
+        sees_images=False,
+        takes_dim=False,
+        plugin="tdbench",
+        origin="tdbench",
+    )
 
 
 def _variants(registration: Registration) -> Sequence[str]:
@@ -245,92 +328,57 @@ def _candidates(extra: Iterable[str]) -> Iterable[tuple[str, str, str, Callable[
         yield Path(name).stem, name, "", lambda name=name: load_file_or_module(name)  # type: ignore[misc]
 
 
-def _searchers(
-    manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, version: str
-) -> list[Registration]:
-    registered: list[Registration] = []
-
-    def register(
-        name: str,
-        factory: Callable[..., Searcher],
-        *,
-        summary: str = "",
-        version: str | None = version,
-        sees_images: bool = False,
-        baseline: bool = False,
-        reducible: bool = True,
-        variants: Callable[[], Sequence[str]] | None = None,
-    ) -> None:
-        if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
-            raise UserError(f"a searcher's name must be 1 to {MAX_NAME} printable characters, got {name!r}")
-        if JOINT in name:
-            raise UserError(f"a searcher's name must have no {JOINT!r}, which joins it to a reduction, got {name!r}")
-        registered.append(
-            Registration(
-                name,
-                factory,
-                summary or _first_line(factory),
-                version or "",
-                sees_images,
-                baseline,
-                reducible,
-                variants,
-                plugin_name,
-                origin,
-            )
-        )
-
-    _call(manager, plugin, "register_searchers", register)
-    return _checked("searcher", registered)
+def _add(manager: pluggy.PluginManager, plugin: Any, name: str, kinds: Iterable[Kind[Any]]) -> None:
+    try:
+        manager.register(plugin, name=name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:  # it quotes the definition found
+        expected = " or ".join(f"{kind.hook.__name__}{_parameters(kind.hook)}" for kind in kinds)
+        raise pluggy.PluginValidationError(error.plugin, f"{error}; expected {expected}") from error
 
 
-def _reductions(
-    manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, plugin_version: str
-) -> list[ReductionRegistration]:
-    registered: list[ReductionRegistration] = []
+def _registered(
+    kind: Kind[R], manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, version: str
+) -> list[R]:
+    """What this plugin, and no other, registers of that kind."""
+    registered: dict[str, R] = {}
 
-    def register(
-        name: str,
-        factory: ReductionFactory,
-        *,
-        summary: str = "",
-        version: str | None = plugin_version,
-        sees_images: bool = False,
-        takes_dim: bool = True,
-    ) -> None:
-        if not isinstance(name, str) or not _REDUCTION_NAME.fullmatch(name) or len(name) > MAX_NAME:
+    def register(*args: Any, **options: Any) -> None:
+        arguments = _arguments(kind, args, options)
+        name, factory = arguments["name"], arguments["factory"]
+        kind.check_name(name)
+        if name in registered:
+            raise UserError(f"{kind.what} {name!r} is registered twice by plugin {plugin_name}")
+        if not callable(factory):
             raise UserError(
-                f"a reduction's name must be 1 to {MAX_NAME} letters, digits, - and _, a letter first, got {name!r}"
+                f"the factory of {kind.what} {name!r} must be callable, got {factory!r}; expected {kind.factory}"
             )
-        if name == IDENTITY:
-            raise UserError(f"reduction {IDENTITY!r} is tdbench's own; take another name")
-        summary = summary or _first_line(factory)
-        registered.append(
-            ReductionRegistration(name, factory, summary, version or "", sees_images, takes_dim, plugin_name, origin)
-        )
+        arguments["summary"] = arguments["summary"] or _first_line(factory)
+        arguments["version"] = version if arguments["version"] is None else arguments["version"]
+        registered[name] = kind.registration(**arguments, plugin=plugin_name, origin=origin)
 
-    _call(manager, plugin, "register_reductions", register)
-    return _checked("reduction", registered)
-
-
-def _call(manager: pluggy.PluginManager, plugin: Any, hook: str, register: Callable[..., None]) -> None:
-    """Call a hook of this plugin alone."""
     others = [other for other in manager.get_plugins() if other is not plugin]
-    manager.subset_hook_caller(hook, remove_plugins=others)(register=register)
+    manager.subset_hook_caller(kind.hook.__name__, remove_plugins=others)(register=register)
+    return list(registered.values())
 
 
-def _checked(what: str, registered: list[R]) -> list[R]:
-    """What one plugin registered. Raises UserError for a name it gave twice, and a factory that is none."""
-    names: set[str] = set()
-    for registration in registered:
-        if registration.name in names:
-            raise UserError(f"{what} {registration.name!r} is registered twice by plugin {registration.plugin}")
-        if not callable(registration.factory):
-            raise UserError(
-                f"the factory of {what} {registration.name!r} must be callable, got {registration.factory!r}"
-            )
-        names.add(registration.name)
-    return registered
+def _arguments(kind: Kind[Any], args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of ``register(...)`` by name, defaults too. Raises UserError for a call that does not fit."""
+    try:
+        call = inspect.signature(kind.register.__call__).bind(None, *args, **options)
+    except TypeError as error:
+        found = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in options.items())])
+        expected = f"register{_parameters(kind.register.__call__)}"
+        raise UserError(f"{error}: got register({found}) of a {kind.what}, expected {expected}") from None
+    call.apply_defaults()
+    return {name: value for name, value in call.arguments.items() if name != "self"}
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    """The parameters of a function as a plugin's author writes them, without self and types."""
+    signature = inspect.signature(function)
+    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name != "self"]
+    return str(signature.replace(parameters=parameters, return_annotation=signature.empty))
 
 
 def _first_line(factory: Callable[..., Any]) -> str:

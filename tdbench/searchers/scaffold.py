@@ -41,7 +41,7 @@ class NewSearcher:
         if keyword.iskeyword(self.class_name):
             raise UserError(f"{self.name!r} cannot name a new searcher: its class cannot be called {self.class_name}")
         installed = load_plugins()
-        for taken in (*installed.searchers, *installed.conflicts):
+        for taken in (*installed.searchers, *installed.searchers.conflicts):
             if taken.lower() == self.name.lower():
                 raise UserError(f"there is a searcher {taken!r} already (see `tdbench searchers`); take another name")
         if self.module in sys.stdlib_module_names or _importable(self.module):

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.searchers.problem import SpaceProblem
+
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(SpaceProblem):
     """Everything a searcher is told about the problem before it starts.
 
     Attributes:
@@ -19,15 +21,12 @@ class Problem:
         n_images: N, images in the space.
         n_positives: P, how many of them a labeling marks positive.
         batch_size: most vectors asked for at a time.
-        budget: evaluations it will be asked for in the whole run (a race at its end is not among them).
+        budget: evaluations it will be asked for in the whole run (a race at its end is not counted).
         seed: of all randomness in the searcher, 0 to 2**32 - 1.
         images: (N, 3, 32, 32) float32 standardized pixels, read-only. A searcher that looks at them
             registers with ``sees_images=True``, and the leaderboard shows it; others get None.
     """
 
-    dim: int
-    n_images: int
-    n_positives: int
     batch_size: int
     budget: int
     seed: int
@@ -38,9 +37,24 @@ class Searcher(typing.Protocol):
     """Proposes score vectors and learns from their losses. Made by a factory ``factory(problem) -> Searcher``.
 
     ``ask`` and ``tell`` alternate: every ask is followed by one tell with the same vectors in the same order.
-    A searcher may also have ``recommend() -> (dim,) scores``, the vector it would stake its name on; it is asked
-    for it between a tell and the next ask, possibly several times in a run, and must not fail before the first
-    tell. Without it, the best told labeling is recommended.
+    A searcher may also have ``recommend() -> (dim,) scores``, the vector that it expects to generalize best. It may be
+    called after any tell, several times in a run, and must not fail before the first tell. Without it, the best told
+    labeling is recommended.
+
+    >>> import numpy as np
+    >>> from tdbench import Problem
+    >>> class Uniform:
+    ...     def __init__(self, problem):
+    ...         self.dim, self.rng = problem.dim, np.random.default_rng(problem.seed)
+    ...     def ask(self, n):
+    ...         return self.rng.random((n, self.dim))
+    ...     def tell(self, scores, loss):
+    ...         self.best = scores[loss.argmin()].copy()
+    >>> searcher = Uniform(Problem(dim=50, n_images=50, n_positives=10, batch_size=32, budget=320, seed=0))
+    >>> scores = searcher.ask(32)
+    >>> scores.shape
+    (32, 50)
+    >>> searcher.tell(scores, np.ones(32))
     """
 
     def ask(self, n: int) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ from tdbench.store.confirmations import tag_of
 from tdbench.store.result import Result
 from tdbench.studies._common import TrainingSettings, interval_words, label_axes, panels, setting, shown
 from tdbench.studies._lab import Findings, Lab
-from tdbench.toolkit.quadratic import leave_one_out_form, values
+from tdbench.toolkit.quadratic import form_values, leave_one_out_form
 from tdbench.toolkit.tangent import tangent_kernel
 
 STRATA = ("random", "ablated", "class", "pixel", "found")
@@ -172,7 +172,7 @@ def _proxies(settings: Settings, lab: Lab) -> list[Proxy]:
         return tangent_kernel(space.images, networks, threads=1)
 
     def leave_one_out(space: TaskSpace, labels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        return -values(leave_one_out_form(kernel(space), settings.ridge), labels.astype(bool))
+        return -form_values(leave_one_out_form(kernel(space), settings.ridge), labels.astype(bool))
 
     return [
         Proxy("NTK leave-one-out error", 0, leave_one_out),

@@ -6,26 +6,29 @@ with the check after it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 from tdbench.base.errors import UserError, nearest
 from tdbench.base.process import ChildProcess, die_with_parent
 from tdbench.searchers.registry import load_plugins
-from tdbench.testing import reduction_contract
-from tdbench.testing import searcher_contract as testing
 from tdbench.testing.checks import CheckResult
+from tdbench.testing.contract import Contract
+from tdbench.testing.reduction_contract import ReductionContract
+from tdbench.testing.searcher_contract import SearcherContract
 
+CONTRACTS: tuple[type[Contract[Any, Any]], ...] = (SearcherContract, ReductionContract)
 START_SECONDS = 120.0
 
 
-class check_apart:
-    """Like `check_searcher` or `check_reduction`, whichever `name` is, out of its reach: iterate for the results.
+class CheckRun:
+    """The checks of `check_searcher` or `check_reduction`, run in processes of their own: iterate for the results.
 
-    What does not get through the very first check in time is not put through the others.
+    Where the first check takes too long, the others are not run.
 
     Attributes:
         names: of the checks in the contract.
@@ -112,7 +115,9 @@ def main(descriptor: int, name: str, plugins: list[str], deterministic: bool, fi
         connection.send_bytes(json.dumps(message).encode())
 
     try:
-        names, results = _contract(name, plugins, deterministic, first)
+        contract = _contract(name, plugins, deterministic)
+        names = contract.checks()
+        results = contract.results(names[first:])
     except UserError as error:
         send(error=str(error))
         return
@@ -121,35 +126,26 @@ def main(descriptor: int, name: str, plugins: list[str], deterministic: bool, fi
         send(name=result.name, passed=result.passed, message=result.message)
 
 
-def _contract(
-    name: str, plugins: list[str], deterministic: bool, first: int
-) -> tuple[list[str], Iterator[CheckResult]]:
-    """Names of all checks of the contract that `name` has to hold, and their results from number `first` on."""
+def _contract(name: str, plugins: list[str], deterministic: bool) -> Contract[Any, Any]:
+    """The contract that `name` has to hold, ready to be run on it."""
     found = load_plugins(plugins)
-    family = name.partition(":")[0]
-    is_searcher = bool({name, family} & {*found.searchers, *found.conflicts})
-    is_reduction = family in found.reductions or family in found.reduction_conflicts
-    if is_searcher and is_reduction:
+    kinds = [registrations.kind.what for registrations in found.kinds if registrations.is_claimed(name)]
+    contracts = [contract for contract in CONTRACTS if contract.what in kinds]
+    if len(contracts) > 1:
         raise UserError(
-            f"{name!r} is both a searcher and a reduction; check it in a test, with SearcherContract or "
-            "ReductionContract from tdbench.testing.searcher_contract"
+            f"{name!r} is both a {' and a '.join(kinds)}; check it in a test, with "
+            f"{' or '.join(contract.__name__ for contract in contracts)} from tdbench.testing"
         )
-    if not is_searcher and not is_reduction:
-        close = nearest(name, (*found.searchers, *found.reductions))
-        raise UserError(f"unknown searcher or reduction {name!r}{close}{found.failed_hint()}")
-    if is_reduction:
-        if deterministic:
-            raise UserError(f"--deterministic is for searchers, and {name!r} is a reduction")
-        return _names(reduction_contract.CHECKS), testing.check_reduction(
-            name, plugins, checks=reduction_contract.CHECKS[first:]
-        )
-    return _names(testing.CHECKS), testing.check_searcher(
-        name, plugins, deterministic=deterministic, checks=testing.CHECKS[first:]
-    )
-
-
-def _names(checks: Sequence[Callable[..., None]]) -> list[str]:
-    return [check.__name__ for check in checks]
+    if not contracts:
+        close = nearest(name, itertools.chain(*found.kinds))
+        kinds = [contract.what for contract in CONTRACTS]
+        raise UserError(f"unknown {' or '.join(kinds)} {name!r}{close}{found.failed_hint()}")
+    contract = contracts[0]()
+    if deterministic:
+        if not isinstance(contract, SearcherContract):
+            raise UserError(f"--deterministic is for searchers, and {name!r} is a {contract.what}")
+        contract.deterministic = True
+    return contract.of(name, plugins)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""What the contracts of searchers and of reductions share: a check, what comes of it, and the global random state."""
+"""What single checks are made of: expectations, what comes of a check, and a watch over the global random state."""
 
 from __future__ import annotations
 
 import contextlib
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-S = TypeVar("S")
+from tdbench.base.errors import wrong_shape
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,12 @@ def expect(condition: bool, message: str) -> None:
         raise ContractError(message)
 
 
-def result_of(check: Callable[[S], None], subject: S) -> CheckResult:
-    """What comes of putting `subject` to `check`, whatever it raises."""
-    try:
-        check(subject)
-    except ContractError as error:
-        return CheckResult(check.__name__, False, str(error))
-    except Exception as error:
-        return CheckResult(check.__name__, False, f"it raised {type(error).__name__}: {error}")
-    return CheckResult(check.__name__, True, (check.__doc__ or "").strip().partition("\n")[0])
+def expect_numbers(array: Any, shape: tuple[int, ...], source: str) -> None:
+    """Raises ContractError unless `source` gave a numpy array of that shape with finite numbers."""
+    expect(isinstance(array, np.ndarray), f"{source} must return a numpy array, not {type(array).__name__}")
+    expect(array.shape == shape, wrong_shape(f"an array from {source}", shape, array.shape))
+    expect(array.dtype.kind in "fiub", f"{source} must return numbers, but they were of type {array.dtype}")
+    expect(bool(np.isfinite(array).all()), f"{source} must return finite numbers, but there were NaN or inf")
 
 
 @contextlib.contextmanager

@@ -1,13 +1,4 @@
-"""The contracts that every searcher and every reduction hold, as pytest tests to subclass and as plain functions.
-
-    from tdbench.testing import SearcherContract
-
-    class TestMine(SearcherContract):
-        name = "mine"
-
-`check_searcher("mine")` runs the same checks without pytest, and is what `tdbench check` does. `ReductionContract` and
-`check_reduction` are the same for a reduction.
-"""
+"""The contract that every searcher holds, and the searcher under test."""
 
 from __future__ import annotations
 
@@ -19,225 +10,77 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
-from tdbench.searchers.registry import Registration, load_plugins
-from tdbench.searchers.searcher import Factory, Problem, Searcher
+from tdbench.searchers.registry import Plugins, Registration
+from tdbench.searchers.searcher import Problem, Searcher
 from tdbench.space.labelings import decode
 from tdbench.testing.checks import (
     CheckResult,
-    ContractError,
     expect,
+    expect_numbers,
     global_random_state_left_alone,
     global_random_state_of_another_process,
-    result_of,
 )
-from tdbench.testing.reduction_contract import ReductionContract, check_reduction
-
-__all__ = [
-    "CheckResult",
-    "ContractError",
-    "ReductionContract",
-    "SearcherContract",
-    "check_reduction",
-    "check_searcher",
-]
+from tdbench.testing.contract import Contract, Subject
 
 Array = NDArray[np.float64]
 SMALL = Problem(dim=20, n_images=20, n_positives=4, batch_size=8, budget=48, seed=1)
 
 
 @dataclass(frozen=True)
-class Subject:
+class SearcherSubject(Subject):
     """A searcher under test: how to make one, and what it claims to be."""
 
-    name: str
-    factory: Factory
     baseline: bool = False
     deterministic: bool = False
-    sees_images: bool = False
     reducible: bool = True
 
     def make(self, problem: Problem) -> Searcher:
-        if self.sees_images:
-            pixels = np.random.default_rng(0).standard_normal((problem.n_images, 3, 32, 32), dtype=np.float32)
-            pixels.flags.writeable = False
-            problem = replace(problem, images=pixels)
-        searcher = self.factory(problem)
-        for method in ("ask", "tell"):
-            expect(callable(getattr(searcher, method, None)), f"the factory made {searcher!r}, which has no {method}()")
-        return searcher
+        made: Searcher = self._made(replace(problem, images=self._images(problem.n_images)), "ask", "tell")
+        return made
+
+    def run(
+        self,
+        problem: Problem,
+        *,
+        sizes: Sequence[int] | None = None,
+        losses: Callable[[Array, np.random.Generator], Array] = lambda scores, rng: rng.random(len(scores)),
+        spoil: bool = False,
+        recommend: bool = False,
+    ) -> list[Array]:
+        """Ask and tell through a whole budget, checking every answer, and return copies of the asks.
+
+        Args:
+            sizes: of the asks; whole batches and a smaller last one by default.
+            losses: ``losses(scores, rng)``, (n,) losses of (n, dim) scores.
+            spoil: overwrite what was asked and told after every step.
+            recommend: ask for a recommendation, if there is one, before the first ask and after every tell.
+        """
+        searcher = self.make(problem)
+        rng = np.random.default_rng(12345)
+        asks: list[Array] = []
+        if recommend:
+            _check_recommendation(searcher, problem)
+        for n in sizes if sizes is not None else _whole_batches(problem):
+            asked = searcher.ask(n)
+            _check_scores(asked, (n, problem.dim), f"ask({n})")
+            asks.append(np.array(asked, dtype=np.float64))
+            scores, loss = asks[-1].copy(), losses(asks[-1], rng)
+            told = scores.copy(), loss.copy()
+            if spoil:
+                _overwrite(asked)
+            searcher.tell(*told)
+            expect(np.array_equal(told[0], scores), "tell() changed the scores it was told")
+            expect(np.array_equal(told[1], loss, equal_nan=True), "tell() changed the losses it was told")
+            if spoil:
+                _overwrite(told[0])
+                _overwrite(told[1])
+            if recommend:
+                _check_recommendation(searcher, problem)
+        return asks
 
 
-def asks_are_well_formed(subject: Subject) -> None:
-    """ask(n) gives (n, dim) numbers in [0, 1], whatever it was told."""
-    run(subject, SMALL)
-
-
-def same_seed_asks_the_same(subject: Subject) -> None:
-    """Two searchers with one seed, told the same, ask the same: that is how a run is resumed."""
-    first = run(subject, SMALL)
-    with global_random_state_of_another_process():
-        second = run(subject, SMALL)
-    _expect_same(first, second, "made twice with the same seed and told the same losses, it asked different vectors")
-
-
-def other_seed_asks_otherwise(subject: Subject) -> None:
-    """Another seed leads to other vectors, or repeated runs would not be repeats."""
-    if subject.deterministic:
-        return
-    one, other = run(subject, SMALL), run(subject, replace(SMALL, seed=SMALL.seed + 1))
-    same = all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    expect(
-        not same,
-        f"seeds {SMALL.seed} and {SMALL.seed + 1} led to the same asks: draw everything random from problem.seed "
-        "(or set deterministic = True in the contract, if there is nothing random in it)",
-    )
-
-
-def any_ask_size_works(subject: Subject) -> None:
-    """Any 1 <= n <= batch_size works, and may vary from ask to ask."""
-    run(subject, SMALL, sizes=[1, 8, 3, 5, 8, 7, 2, 1, 6, 7])
-
-
-def batch_size_one_works(subject: Subject) -> None:
-    """A batch size of 1 works."""
-    run(subject, replace(SMALL, batch_size=1, budget=24))
-
-
-def budget_need_not_be_a_multiple_of_the_batch(subject: Subject) -> None:
-    """The last batch of a run may be smaller."""
-    run(subject, replace(SMALL, budget=37))
-
-
-def large_and_small_dimensions_work(subject: Subject) -> None:
-    """2 images, 500 images, and fewer dimensions than images (not with reducible=False)."""
-    run(subject, replace(SMALL, dim=2, n_images=2, n_positives=1, budget=16))
-    run(subject, replace(SMALL, dim=500, n_images=500, n_positives=50, budget=24))
-    for dim in (1, 3) if subject.reducible else ():
-        run(subject, replace(SMALL, dim=dim, budget=24))
-
-
-def ties_are_survived(subject: Subject) -> None:
-    """Losses that are all equal, or equal in part, are no reason to fail."""
-    run(subject, SMALL, losses=lambda scores, rng: np.ones(len(scores)))
-    run(subject, SMALL, losses=lambda scores, rng: rng.integers(2, size=len(scores)).astype(np.float64))
-
-
-def nan_and_inf_are_survived(subject: Subject) -> None:
-    """NaN and infinite losses, some or all, are no reason to fail."""
-
-    def some(scores: Array, rng: np.random.Generator) -> Array:
-        return np.where(
-            rng.random(len(scores)) < 0.4, rng.choice([np.nan, np.inf], len(scores)), rng.random(len(scores))
-        )
-
-    run(subject, SMALL, losses=some)
-    run(subject, SMALL, losses=lambda scores, rng: np.full(len(scores), np.nan))
-
-
-def arrays_are_left_alone(subject: Subject) -> None:
-    """What is told is not changed, and neither it nor what was asked is kept: the caller may reuse both."""
-    _expect_same(
-        run(subject, SMALL),
-        run(subject, SMALL, spoil=True),
-        "it asked otherwise after the caller overwrote arrays that had been asked or told: keep copies of them",
-    )
-
-
-def global_random_state_is_left_alone(subject: Subject) -> None:
-    """Neither Python's, nor numpy's, nor torch's global generator is touched."""
-    with global_random_state_left_alone():
-        run(subject, SMALL, recommend=True)
-
-
-def recommendation_is_well_formed(subject: Subject) -> None:
-    """recommend(), where there is one, gives (dim,) scores in [0, 1], at any time, and changes nothing."""
-    _expect_same(
-        run(subject, SMALL),
-        run(subject, SMALL, recommend=True),
-        "it asked otherwise when recommend() was called in between: a recommendation must change nothing",
-    )
-
-
-def better_than_random(subject: Subject) -> None:
-    """On a cheap noisy objective it finds more than random search (a baseline: not less).
-
-    The loss is 1 - (share of a hidden labeling's positives that are found) + Gaussian noise. Measured without noise
-    and averaged over the seeds: that share in the recommended labeling, against many runs of random search, and in
-    the last quarter of the labelings asked, against its expectation under random labelings, P/N. A searcher passes
-    with either clearly above (by two and by five of random search's standard errors); a baseline passes with the
-    first not clearly below (by three).
-    """
-    problem = replace(SMALL, dim=30, n_images=30, n_positives=6, batch_size=10, budget=300)
-    seeds = range(6)
-    found = np.array([_shares_found(subject, replace(problem, seed=seed)) for seed in seeds])
-    random_search = Subject("random", _Uniform)
-    by_random = np.array([_shares_found(random_search, replace(problem, seed=seed)) for seed in range(1000, 1150)])
-    recommended, late = found.mean(axis=0)
-    expected, expected_late = by_random[:, 0].mean(), problem.n_positives / problem.n_images
-    error, error_late = by_random.std(axis=0) / np.sqrt(len(seeds))
-    what = (
-        f"after {problem.budget} evaluations its recommendation held {recommended:.2f} of a hidden labeling (random "
-        f"search's: {expected:.2f}) and its last asks {late:.2f} (random labelings: {expected_late:.2f}), means over "
-        f"{len(seeds)} seeds; "
-    )
-    if subject.baseline:
-        bar = expected - 3 * error
-        expect(recommended > bar, f"{what}a recommendation above {bar:.2f} was expected of a baseline")
-    else:
-        bar, bar_late = expected + 2 * error, expected_late + 5 * error_late
-        expect(
-            recommended > bar or late > bar_late,
-            f"{what}more than {bar:.2f} or {bar_late:.2f} was expected (if it is not meant to learn, register it with "
-            "baseline=True)",
-        )
-
-
-CHECKS: tuple[Callable[[Subject], None], ...] = (
-    asks_are_well_formed,
-    same_seed_asks_the_same,
-    other_seed_asks_otherwise,
-    any_ask_size_works,
-    batch_size_one_works,
-    budget_need_not_be_a_multiple_of_the_batch,
-    large_and_small_dimensions_work,
-    ties_are_survived,
-    nan_and_inf_are_survived,
-    arrays_are_left_alone,
-    global_random_state_is_left_alone,
-    recommendation_is_well_formed,
-    better_than_random,
-)
-
-
-def check_searcher(
-    searcher: str | Registration,
-    plugins: Sequence[str] = (),
-    *,
-    deterministic: bool = False,
-    checks: Sequence[Callable[[Subject], None]] = CHECKS,
-) -> Iterator[CheckResult]:
-    """Run the contract, one result at a time (``list(...)`` for all), without pytest.
-
-    Args:
-        searcher: its name (``family:VARIANT`` too), or its registration.
-        plugins: plugin files or modules to load beside the installed ones.
-        deterministic: nothing in it is random, so every seed may lead to the same asks.
-        checks: which of the checks to run.
-
-    Raises:
-        UserError: there is no such searcher.
-    """
-    subject = _subject(searcher, plugins, deterministic)
-
-    def results() -> Iterator[CheckResult]:
-        for check in checks:
-            yield result_of(check, subject)
-
-    return results()
-
-
-class SearcherContract:
-    """What a plugin's author subclasses in a pytest file, giving `name`, or `factory`.
+class SearcherContract(Contract[SearcherSubject, Registration]):
+    """What a searcher's author subclasses in a pytest file, giving `name`, or `factory`.
 
     Attributes:
         name: the searcher's registered name.
@@ -249,120 +92,182 @@ class SearcherContract:
         reducible: with `factory`, that it runs in any number of dimensions.
     """
 
-    name: str = ""
-    plugins: tuple[str, ...] = ()
-    factory: Factory | None = None
+    what = "searcher"
     baseline: bool = False
-    sees_images: bool = False
     deterministic: bool = False
     reducible: bool = True
 
-    def subject(self) -> Subject:
-        """The searcher under test.
-
-        Raises:
-            UserError: there is no such searcher, or neither `name` nor `factory` was given.
-        """
-        if self.factory is not None:
-            return Subject(
-                self.name or "factory",
-                self.factory,
-                baseline=self.baseline,
-                deterministic=self.deterministic,
-                sees_images=self.sees_images,
-                reducible=self.reducible,
-            )
-        if not self.name:
-            raise UserError(f"{type(self).__name__} needs a name = '...' (or a factory) to say which searcher it tests")
-        return _subject(self.name, self.plugins, self.deterministic)
-
     def test_asks_are_well_formed(self) -> None:
-        asks_are_well_formed(self.subject())
+        """ask(n) gives (n, dim) numbers in [0, 1], whatever it was told."""
+        self.subject().run(SMALL)
 
     def test_same_seed_asks_the_same(self) -> None:
-        same_seed_asks_the_same(self.subject())
+        """Two searchers with one seed, told the same, ask the same: that is how a run is resumed."""
+        run = self.subject().run
+        first = run(SMALL)
+        with global_random_state_of_another_process():
+            second = run(SMALL)
+        _expect_same(
+            first, second, "made twice with the same seed and told the same losses, it asked different vectors"
+        )
 
     def test_other_seed_asks_otherwise(self) -> None:
-        other_seed_asks_otherwise(self.subject())
+        """Another seed leads to other vectors, or repeated runs would not be repeats."""
+        subject = self.subject()
+        if subject.deterministic:
+            return
+        one, other = subject.run(SMALL), subject.run(replace(SMALL, seed=SMALL.seed + 1))
+        same = all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+        expect(
+            not same,
+            f"seeds {SMALL.seed} and {SMALL.seed + 1} led to the same asks: draw everything random from problem.seed "
+            "(or set deterministic = True in the contract, if there is nothing random in it)",
+        )
 
     def test_any_ask_size_works(self) -> None:
-        any_ask_size_works(self.subject())
+        """Any 1 <= n <= batch_size works, and may vary from ask to ask."""
+        self.subject().run(SMALL, sizes=[1, 8, 3, 5, 8, 7, 2, 1, 6, 7])
 
     def test_batch_size_one_works(self) -> None:
-        batch_size_one_works(self.subject())
+        """A batch size of 1 works."""
+        self.subject().run(replace(SMALL, batch_size=1, budget=24))
 
     def test_budget_need_not_be_a_multiple_of_the_batch(self) -> None:
-        budget_need_not_be_a_multiple_of_the_batch(self.subject())
+        """The last batch of a run may be smaller."""
+        self.subject().run(replace(SMALL, budget=37))
 
     def test_large_and_small_dimensions_work(self) -> None:
-        large_and_small_dimensions_work(self.subject())
+        """2 images, 500 images, and fewer dimensions than images (not with reducible=False)."""
+        subject = self.subject()
+        subject.run(replace(SMALL, dim=2, n_images=2, n_positives=1, budget=16))
+        subject.run(replace(SMALL, dim=500, n_images=500, n_positives=50, budget=24))
+        for dim in (1, 3) if subject.reducible else ():
+            subject.run(replace(SMALL, dim=dim, budget=24))
 
     def test_ties_are_survived(self) -> None:
-        ties_are_survived(self.subject())
+        """Losses that are all equal, or equal in part, are no reason to fail."""
+        run = self.subject().run
+        run(SMALL, losses=lambda scores, rng: np.ones(len(scores)))
+        run(SMALL, losses=lambda scores, rng: rng.integers(2, size=len(scores)).astype(np.float64))
 
     def test_nan_and_inf_are_survived(self) -> None:
-        nan_and_inf_are_survived(self.subject())
+        """NaN and infinite losses, some or all, are no reason to fail."""
+        run = self.subject().run
+
+        def some(scores: Array, rng: np.random.Generator) -> Array:
+            return np.where(
+                rng.random(len(scores)) < 0.4, rng.choice([np.nan, np.inf], len(scores)), rng.random(len(scores))
+            )
+
+        run(SMALL, losses=some)
+        run(SMALL, losses=lambda scores, rng: np.full(len(scores), np.nan))
 
     def test_arrays_are_left_alone(self) -> None:
-        arrays_are_left_alone(self.subject())
+        """What is told is not changed, and neither it nor what was asked is kept: the caller may reuse both."""
+        run = self.subject().run
+        _expect_same(
+            run(SMALL),
+            run(SMALL, spoil=True),
+            "it asked otherwise after the caller overwrote arrays that had been asked or told: keep copies of them",
+        )
 
     def test_global_random_state_is_left_alone(self) -> None:
-        global_random_state_is_left_alone(self.subject())
+        """Neither Python's, nor numpy's, nor torch's global generator is touched."""
+        run = self.subject().run
+        with global_random_state_left_alone():
+            run(SMALL, recommend=True)
 
     def test_recommendation_is_well_formed(self) -> None:
-        recommendation_is_well_formed(self.subject())
+        """recommend(), where there is one, gives (dim,) scores in [0, 1], at any time, and changes nothing."""
+        run = self.subject().run
+        _expect_same(
+            run(SMALL),
+            run(SMALL, recommend=True),
+            "it asked otherwise when recommend() was called in between: a recommendation must change nothing",
+        )
 
     def test_better_than_random(self) -> None:
-        better_than_random(self.subject())
+        """On a cheap noisy objective it finds more than random search (a baseline: not less).
+
+        The loss is 1 - (share of a hidden labeling's positives that are found) + Gaussian noise. Measured without
+        noise and averaged over the seeds: that share in the recommended labeling, against many runs of random search,
+        and in the last quarter of the labelings asked, against its expectation under random labelings, P/N. A searcher
+        passes with either clearly above (by two and by five of random search's standard errors); a baseline passes
+        with the first not clearly below (by three).
+        """
+        subject = self.subject()
+        problem = replace(SMALL, dim=30, n_images=30, n_positives=6, batch_size=10, budget=300)
+        seeds = range(6)
+        found = np.array([_shares_found(subject, replace(problem, seed=seed)) for seed in seeds])
+        random_search = SearcherSubject("random", _Uniform)
+        by_random = np.array([_shares_found(random_search, replace(problem, seed=seed)) for seed in range(1000, 1150)])
+        recommended, late = found.mean(axis=0)
+        expected, expected_late = by_random[:, 0].mean(), problem.n_positives / problem.n_images
+        error, error_late = by_random.std(axis=0) / np.sqrt(len(seeds))
+        what = (
+            f"after {problem.budget} evaluations its recommendation held {recommended:.2f} of a hidden labeling "
+            f"(random search's: {expected:.2f}) and its last asks {late:.2f} (random labelings: {expected_late:.2f}), "
+            f"means over {len(seeds)} seeds; "
+        )
+        if subject.baseline:
+            bar = expected - 3 * error
+            expect(recommended > bar, f"{what}a recommendation above {bar:.2f} was expected of a baseline")
+        else:
+            bar, bar_late = expected + 2 * error, expected_late + 5 * error_late
+            expect(
+                recommended > bar or late > bar_late,
+                f"{what}more than {bar:.2f} or {bar_late:.2f} was expected (if it is not meant to learn, register it "
+                "with baseline=True)",
+            )
+
+    def _named(self, found: Plugins, name: str) -> SearcherSubject:
+        return self._registered(*found.searcher(name))
+
+    def _registered(self, registration: Registration, variant: str | None = None) -> SearcherSubject:
+        name = registration.name
+        if registration.variants is not None:
+            if variant is None:
+                raise UserError(f"{name!r} is a family: check one of it by its name, {name}:NAME")
+            name = f"{name}:{variant}"
+        return self._claimed(name, lambda problem: registration.make(problem, variant), registration)
+
+    def _claimed(self, name: str, factory: Callable[[Any], Any], claims: Any) -> SearcherSubject:
+        return SearcherSubject(
+            name,
+            factory,
+            sees_images=claims.sees_images,
+            baseline=claims.baseline,
+            deterministic=self.deterministic,
+            reducible=claims.reducible,
+        )
 
 
-def run(
-    subject: Subject,
-    problem: Problem,
+def check_searcher(
+    searcher: str | Registration,
+    plugins: Sequence[str] = (),
     *,
-    sizes: Sequence[int] | None = None,
-    losses: Callable[[Array, np.random.Generator], Array] = lambda scores, rng: rng.random(len(scores)),
-    spoil: bool = False,
-    recommend: bool = False,
-) -> list[Array]:
-    """Ask and tell through a whole budget, checking everything that comes, and return copies of the asks.
+    deterministic: bool = False,
+    checks: Sequence[str] | None = None,
+) -> Iterator[CheckResult]:
+    """Run the contract, one result at a time (``list(...)`` for all), without pytest.
 
     Args:
-        sizes: of the asks; whole batches and a smaller last one by default.
-        losses: ``losses(scores, rng)``, (n,) losses of (n, dim) scores.
-        spoil: overwrite what was asked and told after every step.
-        recommend: ask for a recommendation, if there is one, before the first ask and after every tell.
+        searcher: its name (``family:VARIANT`` too), or its registration.
+        plugins: plugin files or modules to load beside the installed ones.
+        deterministic: nothing in it is random, so every seed may lead to the same asks.
+        checks: names of the checks to run, all of `SearcherContract.checks()` by default.
+
+    Raises:
+        UserError: there is no such searcher.
     """
-    searcher = subject.make(problem)
-    rng = np.random.default_rng(12345)
-    asks: list[Array] = []
-    if recommend:
-        _check_recommendation(searcher, problem)
-    for n in sizes if sizes is not None else _whole_batches(problem):
-        asked = searcher.ask(n)
-        check_scores(asked, (n, problem.dim), f"ask({n})")
-        asks.append(np.array(asked, dtype=np.float64))
-        scores, loss = asks[-1].copy(), losses(asks[-1], rng)
-        told = scores.copy(), loss.copy()
-        if spoil:
-            _overwrite(asked)
-        searcher.tell(*told)
-        expect(np.array_equal(told[0], scores), "tell() changed the scores it was told")
-        expect(np.array_equal(told[1], loss, equal_nan=True), "tell() changed the losses it was told")
-        if spoil:
-            _overwrite(told[0])
-            _overwrite(told[1])
-        if recommend:
-            _check_recommendation(searcher, problem)
-    return asks
+    contract = SearcherContract()
+    contract.deterministic = deterministic
+    return contract.of(searcher, plugins).results(checks)
 
 
-def check_scores(scores: Any, shape: tuple[int, ...], source: str) -> None:
+def _check_scores(scores: Any, shape: tuple[int, ...], source: str) -> None:
     """Raises ContractError unless `scores` is a numpy array of that shape with finite numbers in [0, 1]."""
-    expect(isinstance(scores, np.ndarray), f"{source} must return a numpy array, not {type(scores).__name__}")
-    expect(scores.shape == shape, f"{source} must return an array of shape {shape}, but it had shape {scores.shape}")
-    expect(scores.dtype.kind in "fiub", f"{source} must return numbers, but they were of type {scores.dtype}")
-    expect(bool(np.isfinite(scores).all()), f"{source} must return finite numbers, but there were NaN or inf")
+    expect_numbers(scores, shape, source)
     low, high = float(scores.min()), float(scores.max())
     expect(low >= 0 and high <= 1, f"{source} must return numbers in [0, 1], but they were from {low:g} to {high:g}")
 
@@ -378,21 +283,6 @@ class _Uniform:
         pass
 
 
-def _subject(searcher: str | Registration, plugins: Sequence[str], deterministic: bool) -> Subject:
-    registration, variant = load_plugins(plugins).searcher(searcher) if isinstance(searcher, str) else (searcher, None)
-    if registration.variants is not None and variant is None:
-        raise UserError(f"{registration.name!r} is a family: check one of it by its name, {registration.name}:NAME")
-    name = registration.name if variant is None else f"{registration.name}:{variant}"
-    return Subject(
-        name,
-        lambda problem: registration.make(problem, variant),
-        registration.baseline,
-        deterministic,
-        registration.sees_images,
-        registration.reducible,
-    )
-
-
 def _whole_batches(problem: Problem) -> list[int]:
     starts = range(0, problem.budget, problem.batch_size)
     return [min(problem.batch_size, problem.budget - start) for start in starts]
@@ -401,7 +291,7 @@ def _whole_batches(problem: Problem) -> list[int]:
 def _check_recommendation(searcher: Searcher, problem: Problem) -> None:
     recommend = getattr(searcher, "recommend", None)
     if recommend is not None:
-        check_scores(recommend(), (problem.dim,), "recommend()")
+        _check_scores(recommend(), (problem.dim,), "recommend()")
 
 
 def _overwrite(array: Array) -> None:
@@ -414,7 +304,7 @@ def _expect_same(first: list[Array], second: list[Array], message: str) -> None:
         expect(np.array_equal(one, other), f"{message} (first in ask number {step})")
 
 
-def _shares_found(subject: Subject, problem: Problem) -> tuple[float, float]:
+def _shares_found(subject: SearcherSubject, problem: Problem) -> tuple[float, float]:
     rng = np.random.default_rng([problem.seed, 777])
     hidden = np.zeros(problem.dim)
     hidden[rng.permutation(problem.dim)[: problem.n_positives]] = 1 / problem.n_positives
@@ -423,7 +313,7 @@ def _shares_found(subject: Subject, problem: Problem) -> tuple[float, float]:
     shares: list[float] = []
     for n in _whole_batches(problem):
         scores = np.array(searcher.ask(n), dtype=np.float64)
-        check_scores(scores, (n, problem.dim), f"ask({n})")
+        _check_scores(scores, (n, problem.dim), f"ask({n})")
         found = _positives(scores, problem) @ hidden
         shares += found.tolist()
         loss = 1 - found + 0.1 * rng.standard_normal(n)

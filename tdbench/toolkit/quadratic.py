@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Labels = NDArray[np.bool_]
+Labelings = NDArray[np.bool_]
 SWAPS_AT_ONCE = 2_000_000  # numbers in an array of swaps: 16 MB
 
 
@@ -24,26 +24,26 @@ def leave_one_out_form(kernel: Array, ridge: float) -> Array:
     return form
 
 
-def centred(labels: Labels) -> Array:
+def centred(labels: Labelings) -> Array:
     """(B, N) z = y - P/N."""
     result: Array = labels - labels.mean(axis=1, keepdims=True)
     return result
 
 
-def values(form: Array, labels: Labels) -> Array:
+def form_values(form: Array, labels: Labelings) -> Array:
     """(B,) z'Mz of (B, N) labelings, with z = y - P/N."""
     z = centred(labels)
     result: Array = ((z @ form) * z).sum(axis=1)
     return result
 
 
-def random_labels(rng: np.random.Generator, count: int, n_images: int, n_positives: int) -> Labels:
+def draw_labelings(rng: np.random.Generator, count: int, n_images: int, n_positives: int) -> Labelings:
     """(count, N) uniform labelings with P positives each."""
     order = rng.permuted(np.tile(np.arange(n_images), (count, 1)), axis=1)
     return order < n_positives
 
 
-def neighbours(labels: Labels, exchanges: int, rng: np.random.Generator) -> Labels:
+def neighbours(labels: Labelings, exchanges: int, rng: np.random.Generator) -> Labelings:
     """(B, N) labelings, each with so many (or all there are) of its positives exchanged with negatives."""
     result = labels.copy()
     for row, old in zip(result, labels, strict=True):
@@ -54,7 +54,7 @@ def neighbours(labels: Labels, exchanges: int, rng: np.random.Generator) -> Labe
     return result
 
 
-def minima(forms: Sequence[Array], starts: Labels, most: int) -> Labels:
+def minima(forms: Sequence[Array], starts: Labelings, most: int) -> Labelings:
     """(at most `most`, N) distinct minima that descent reaches from the (B, N) starts.
 
     The lowest of each form come first, then the second lowest of each, and so on.
@@ -62,8 +62,8 @@ def minima(forms: Sequence[Array], starts: Labels, most: int) -> Labels:
     ranked = []
     for form in forms:
         found = np.unique(descend(form, starts), axis=0)
-        ranked.append(found[np.argsort(values(form, found), kind="stable")])
-    distinct: dict[bytes, Labels] = {}
+        ranked.append(found[np.argsort(form_values(form, found), kind="stable")])
+    distinct: dict[bytes, Labelings] = {}
     for rank in range(max(map(len, ranked))):
         for found in ranked:
             if rank < len(found):
@@ -71,7 +71,7 @@ def minima(forms: Sequence[Array], starts: Labels, most: int) -> Labels:
     return np.array(list(distinct.values())[:most])
 
 
-def descend(form: Array, labels: Labels) -> Labels:
+def descend(form: Array, labels: Labelings) -> Labelings:
     """(B, N) labelings at which no exchange of a positive with a negative lowers z'Mz, each reached from a given one.
 
     Every step makes the best exchange of each labeling.
@@ -81,7 +81,7 @@ def descend(form: Array, labels: Labels) -> Labels:
     return np.concatenate([_descend_block(form, labels[i : i + block]) for i in range(0, len(labels), block)])
 
 
-def _descend_block(form: Array, labels: Labels) -> Labels:
+def _descend_block(form: Array, labels: Labelings) -> Labelings:
     labels = labels.copy()
     if labels.all() or not labels.any():
         return labels
@@ -97,7 +97,7 @@ def _descend_block(form: Array, labels: Labels) -> Labels:
     return labels
 
 
-def _best_swaps(form: Array, labels: Labels, slopes: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+def _best_swaps(form: Array, labels: Labelings, slopes: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """For each labeling the positive and the negative to exchange, and by how much z'Mz changes."""
     count = len(labels)
     positives = np.nonzero(labels)[1].reshape(count, -1)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from tdbench.base.errors import UserError
+from tdbench.base.errors import UserError, wrong_shape
 from tdbench.base.rng import MAX_SEED, Stream, replicate_seeds
 from tdbench.engine.networks import IMAGE_SHAPE
 from tdbench.engine.reference import Network, network, torch_threads
@@ -47,7 +47,7 @@ def tangent_kernel(
         raise UserError(f"seed must be from 0 to {MAX_SEED}, got {seed}")
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE or not len(images):
-        raise ValueError(f"expected images with shape (N, 3, 32, 32), got {images.shape}")
+        raise ValueError(wrong_shape("an array of images", ("N", *IMAGE_SHAPE), images.shape))
     with torch_threads(threads), torch.inference_mode(False), torch.enable_grad():
         x = torch.tensor(images, dtype=torch.float64)
         kernel = torch.zeros((len(x), len(x)), dtype=torch.float64)

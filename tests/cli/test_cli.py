@@ -17,10 +17,10 @@ from tdbench import UserError
 from tdbench.cli import COMMANDS
 from tdbench.engine import cuda_available
 from tdbench.space.sources import NAMED
-from tdbench.testing import searcher_contract as testing
-from tdbench.testing.apart import check_apart
+from tdbench.testing import SearcherContract
+from tdbench.testing.apart import CheckRun
 
-NAMES = tuple(check.__name__ for check in testing.CHECKS)
+NAMES = SearcherContract.checks()
 SEARCHERS = ("clustered-random", "cmaes", "random", "tpe", "twopointsde")
 SIZES = ["n", "ratio", "budget", "batch", "replicates", "confirm", "steps", "memory-limit", "workers", "threads"]
 TIMES = ["ask-timeout", "start-timeout"]
@@ -520,7 +520,7 @@ def bad_plugin(folder: Path, at_large: str = "pass", at_ask: str = "pass") -> st
 )
 def test_check_goes_on_after_a_searcher_that_hangs_or_ends_its_process(tmp_path: Path, deed: str, said: str) -> None:
     timeout = 10 if "sleep" in deed else 120  # enough for the other checks on a busy machine
-    results = list(check_apart("bad", [bad_plugin(tmp_path, at_large=deed)], timeout=timeout))
+    results = list(CheckRun("bad", [bad_plugin(tmp_path, at_large=deed)], timeout=timeout))
     assert [result.name for result in results] == list(NAMES)
     assert {r.name: r.message for r in results if not r.passed} == {"large_and_small_dimensions_work": said}
 
@@ -539,7 +539,7 @@ def test_check_survives_a_plugin_that_ends_the_interpreter_when_it_is_loaded(tmp
     path = tmp_path / "deadly.py"
     path.write_text("import os; os._exit(7)")
     with pytest.raises(UserError, match="while the plugins were loaded, the process ended with exit code 7"):
-        list(check_apart("deadly", [str(path)]))
+        list(CheckRun("deadly", [str(path)]))
 
 
 def test_checks_noise_does_not_reach_the_verdict(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -549,8 +549,3 @@ def test_checks_noise_does_not_reach_the_verdict(capsys: pytest.CaptureFixture[s
     assert len(printed.splitlines()) == len(NAMES) + 1
     assert "noise" not in printed
     assert "\x1b" not in printed
-
-
-def test_check_runs_the_whole_contract() -> None:
-    in_class = {name.removeprefix("test_") for name in vars(testing.SearcherContract) if name.startswith("test_")}
-    assert set(NAMES) == in_class

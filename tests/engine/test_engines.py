@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import evaluate
 from torch.nn import functional as F
 
 from tdbench.base.errors import UserError
@@ -17,7 +18,8 @@ from tdbench.engine.batched import BatchedEngine
 from tdbench.engine.networks import LAYERS, initial_weights
 from tdbench.engine.protocol import Protocol, train_masks
 from tdbench.engine.reference import Network, ReferenceEngine, network
-from tdbench.space.image_set import Request, evaluate, standardize
+from tdbench.space.executor import Request
+from tdbench.space.image_set import standardize
 from tdbench.space.score import generalization_level
 from tdbench.space.sources import load_source
 from tdbench.space.task_space import TaskSpace

@@ -61,7 +61,9 @@ def played(searcher: Any, setting: Problem, loss: Any) -> list[NDArray[np.float6
 @pytest.mark.parametrize("ridge", [0.01, 1.0])
 def test_the_form_is_the_error_of_predicting_each_image_from_the_others(ridge: float) -> None:
     kernel, labels = some_kernel(8), all_labelings(8, 3)[:5]
-    for row, value in zip(labels, quadratic.values(quadratic.leave_one_out_form(kernel, ridge), labels), strict=True):
+    for row, value in zip(
+        labels, quadratic.form_values(quadratic.leave_one_out_form(kernel, ridge), labels), strict=True
+    ):
         target, error = row - 3 / 8, 0.0
         for i in range(8):
             rest = np.arange(8) != i
@@ -79,7 +81,7 @@ def test_descent_ends_where_no_exchange_is_better(sizes: tuple[int, int], seed: 
     labelings = all_labelings(n, positives)
     reached = quadratic.descend(form, labelings)
     assert (reached.sum(axis=1) == positives).all()
-    value = dict(zip(map(bytes, labelings), quadratic.values(form, labelings), strict=True))
+    value = dict(zip(map(bytes, labelings), quadratic.form_values(form, labelings), strict=True))
     for labels in np.unique(reached, axis=0):
         neighbours = labelings[(labelings != labels).sum(axis=1) == 2]
         assert value[bytes(labels)] <= min((value[bytes(other)] for other in neighbours), default=np.inf) + 1e-6
@@ -87,11 +89,11 @@ def test_descent_ends_where_no_exchange_is_better(sizes: tuple[int, int], seed: 
 
 def test_many_starts_find_the_lowest_of_all_labelings() -> None:
     form = quadratic.leave_one_out_form(some_kernel(12), 0.1)
-    starts = quadratic.random_labels(np.random.default_rng(0), 50, 12, 3)
+    starts = quadratic.draw_labelings(np.random.default_rng(0), 50, 12, 3)
     found = quadratic.minima([form, 2 * form], starts, 5)
     assert len(np.unique(found, axis=0)) == len(found) <= 5
     everything = all_labelings(12, 3)
-    assert np.array_equal(found[0], everything[quadratic.values(form, everything).argmin()])
+    assert np.array_equal(found[0], everything[quadratic.form_values(form, everything).argmin()])
 
 
 @pytest.mark.parametrize("searcher", SEARCHERS)

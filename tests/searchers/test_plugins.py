@@ -74,6 +74,40 @@ def test_a_broken_plugin_is_reported_and_harms_no_other(tmp_path: Path, text: st
     assert not {"half", "twice", "odd"} & set(found.searchers)
 
 
+@pytest.mark.parametrize(
+    ("text", "found", "expected"),
+    [
+        (
+            GOOD.format(body="register('odd', Good, colour='red')"),
+            "got register('odd', <class",
+            "expected register(name, factory, *, summary='', version=None, sees_images=False, baseline=False",
+        ),
+        (
+            GOOD.format(body="register('odd')"),
+            "got register('odd') of a searcher",
+            "expected register(name, factory, *, summary=''",
+        ),
+        (GOOD.format(body="register('odd', 'Good')"), "got 'Good'", "expected factory(problem) -> Searcher"),
+        (
+            GOOD.replace("(register)", "(registre)").format(body="pass"),
+            "register_searchers(registre)",
+            "expected register_searchers(register) or register_reductions(register)",
+        ),
+        (
+            GOOD.replace("register_searchers", "register_searcher").format(body="pass"),
+            "unknown hook 'register_searcher'",
+            "expected register_searchers(register) or register_reductions(register)",
+        ),
+    ],
+)
+def test_an_error_about_a_plugin_quotes_the_definition_found_and_the_one_expected(
+    tmp_path: Path, text: str, found: str, expected: str
+) -> None:
+    said = load_text(tmp_path, text).failures["broken"]
+    assert found in said
+    assert expected in said
+
+
 def test_ctrl_c_while_loading_is_not_taken_for_a_broken_plugin(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         load_text(tmp_path, "raise KeyboardInterrupt")
@@ -117,13 +151,13 @@ def test_two_files_of_one_name_are_two_plugins(tmp_path: Path) -> None:
 def test_a_plugin_given_twice_is_loaded_once(tmp_path: Path) -> None:
     path = write(tmp_path, "mine")
     found = load_plugins([path, path])
-    assert (found.conflicts, found.failures) == ({}, {})
+    assert (found.searchers.conflicts, found.failures) == ({}, {})
     assert "good" in found.searchers
 
 
 def test_an_installed_plugin_may_be_given_by_its_module_name_as_well() -> None:
     found = load_plugins(["tdbench_plugins.baselines"])
-    assert (found.conflicts, found.failures) == ({}, {})
+    assert (found.searchers.conflicts, found.failures) == ({}, {})
     assert "random" in found.searchers
 
 

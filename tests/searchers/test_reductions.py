@@ -33,7 +33,7 @@ from tdbench.searchers.registry import load_plugins
 from tdbench.settings import RunSettings
 from tdbench.store.log import digest
 from tdbench.store.rows import read_rows
-from tdbench.testing.reduction_contract import CHECKS
+from tdbench.testing import ReductionContract
 
 
 def run(out: Path, **settings: Any) -> Result:
@@ -193,8 +193,8 @@ def test_a_reduction_that_is_another_on_resume_is_reported_and_not_resumed(tmp_p
     [
         ("broken-scores:3", "reduction 'broken-scores:3' raised RuntimeError: raised in scores, as it should"),
         ("nan-scores:3", "reduction 'nan-scores:3' gave NaN or infinite scores"),
-        ("transposed-scores:3", "must give numbers of shape (20, 10), but gave an array of shape (10, 20)"),
-        ("word-scores:3", "must give numbers of shape (20, 10), but gave str"),
+        ("transposed-scores:3", "with shape (20, 10), but it had shape (10, 20)"),
+        ("word-scores:3", "expected numbers from reduction 'word-scores:3', but it gave str"),
     ],
 )
 def test_a_reduction_that_fails_in_a_run_makes_it_an_invalid_row_that_says_why(
@@ -339,8 +339,8 @@ def test_check_takes_a_reduction(capsys: pytest.CaptureFixture[str], name: str) 
     code, printed, error = called(capsys, "check", name)
     assert (code, error) == (0, "")
     *verdicts, summary = printed.splitlines()
-    assert [line.split()[:2] for line in verdicts] == [["ok", check.__name__] for check in CHECKS]
-    assert summary == f"{name} holds the contract: all {len(CHECKS)} checks passed"
+    assert [line.split()[:2] for line in verdicts] == [["ok", check] for check in ReductionContract.checks()]
+    assert summary == f"{name} holds the contract: all {len(verdicts)} checks passed"
 
 
 def test_check_says_what_is_wrong_with_a_reduction(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import evaluate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -279,10 +280,6 @@ def test_taskness_is_the_definition_put_together(space):
     curve = make_engine("batched", "cpu").curves(batch, space.protocol)
     b = independent_baseline(space, (labels * ~mask).sum())
     assert space.taskness(labels)[0] == pytest.approx((b - generalization_level(curve)[0]) / b, rel=1e-6)
-
-
-def evaluate(requests, engine):
-    return Evaluator(LocalExecutor(engine)).evaluate(requests)
 
 
 def baselines(space, labels, mask):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,8 @@ import numpy as np
 import pytest
 
 from tdbench import Problem, UserError
-from tdbench.testing import reduction_contract
-from tdbench.testing.searcher_contract import (
-    CHECKS,
-    ReductionContract,
-    SearcherContract,
-    Subject,
-    check_reduction,
-    check_searcher,
-    global_random_state_is_left_alone,
-)
+from tdbench.searchers.registry import load_plugins
+from tdbench.testing import ReductionContract, SearcherContract, check_reduction, check_searcher
 
 FIXTURES = str(Path(__file__).parents[1] / "fixtures" / "misbehaving.py")
 
@@ -35,7 +30,11 @@ def failures(name: str, **options: Any) -> dict[str, str]:
         ("raises-in-ask", "asks_are_well_formed", "it raised RuntimeError: raised in ask"),
         ("raises-in-tell", "asks_are_well_formed", "it raised RuntimeError: raised in tell"),
         ("nan", "asks_are_well_formed", "ask(8) must return finite numbers"),
-        ("wrong-shape", "asks_are_well_formed", "must return an array of shape (8, 20), but it had shape (9, 20)"),
+        (
+            "wrong-shape",
+            "asks_are_well_formed",
+            "expected an array from ask(8) with shape (8, 20), but it had shape (9, 20)",
+        ),
         ("out-of-range", "asks_are_well_formed", "must return numbers in [0, 1], but they were from 2 to 2"),
         ("wrong-type", "asks_are_well_formed", "must return a numpy array, not list"),
         ("not-reproducible", "same_seed_asks_the_same", "with the same seed"),
@@ -54,13 +53,38 @@ def test_harmless_names_pass_whatever_they_look_like() -> None:
 
 def test_results_come_one_by_one_and_say_what_was_checked() -> None:
     results = check_searcher("random")
-    assert next(results).name == CHECKS[0].__name__
+    assert next(results).name == SearcherContract.checks()[0]
     assert all(result.message for result in results)
 
 
-def test_every_check_is_a_test_of_the_class_to_subclass() -> None:
-    tests = [name for name in vars(SearcherContract) if name.startswith("test_")]
-    assert tests == [f"test_{check.__name__}" for check in CHECKS]
+@pytest.mark.parametrize(
+    ("contract", "check", "name"),
+    [(SearcherContract, check_searcher, "random"), (ReductionContract, check_reduction, "pca")],
+)
+def test_pytest_and_the_function_see_the_same_checks_in_the_same_order(
+    tmp_path: Path, contract: Any, check: Any, name: str
+) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        f"from tdbench.testing import {contract.__name__}\nclass TestMine({contract.__name__}):\n    name = {name!r}"
+    )
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    ).stdout  # fmt: skip
+    assert re.findall("::test_(.*)", collected) == [result.name for result in check(name)]
+
+
+def test_only_the_checks_that_are_asked_for_are_run() -> None:
+    asked = ("batch_size_one_works", "asks_are_well_formed")
+    assert tuple(result.name for result in check_searcher("random", checks=asked)) == asked
+
+
+def test_a_registration_is_checked_like_its_name() -> None:
+    found = load_plugins([FIXTURES])
+    asked = ("asks_are_well_formed",)
+    assert list(check_searcher(found.searchers["nan"], checks=asked)) == list(
+        check_searcher("nan", [FIXTURES], checks=asked)
+    )
 
 
 @pytest.mark.parametrize("name", ["nowhere", "optuna", "optuna:Nowhere"])
@@ -148,8 +172,9 @@ def test_a_fault_is_named(factory: Any, check: str, said: str) -> None:
 
 def test_torch_is_watched_where_it_is_in_use() -> None:
     pytest.importorskip("torch")
+    contract = type("Contract", (SearcherContract,), {"factory": staticmethod(DrawsFromTorch)})()
     with pytest.raises(AssertionError, match="global random state of torch"):
-        global_random_state_is_left_alone(Subject("torch", DrawsFromTorch))
+        contract.test_global_random_state_is_left_alone()
 
 
 def test_random_search_is_a_baseline_and_no_more() -> None:
@@ -193,7 +218,7 @@ def reduction_failures(name: str) -> dict[str, str]:
         (
             "transposed-scores",
             "scores_are_well_formed",
-            "must return an array of shape (1, 20), but it had shape (20, 1)",
+            "expected an array from scores() with shape (1, 20), but it had shape (20, 1)",
         ),
         ("word-scores", "scores_are_well_formed", "must return a numpy array, not str"),
         ("no-dim", "scores_are_well_formed", "dim must be a whole number from 1, but it was None"),
@@ -214,11 +239,6 @@ def test_a_reduction_that_behaves_passes() -> None:
     assert reduction_failures("projection") == {}
 
 
-def test_every_check_of_a_reduction_is_a_test_of_the_class_to_subclass() -> None:
-    tests = [name for name in vars(ReductionContract) if name.startswith("test_")]
-    assert tests == [f"test_{check.__name__}" for check in reduction_contract.CHECKS]
-
-
 def test_a_reduction_without_a_dimension_of_the_users_choice_is_tested_in_its_own() -> None:
     class Brightness:
         dim = 1
@@ -234,8 +254,7 @@ def test_a_reduction_without_a_dimension_of_the_users_choice_is_tested_in_its_ow
         sees_images = True
         takes_dim = False
 
-    for check in reduction_contract.CHECKS:
-        getattr(Contract(), f"test_{check.__name__}")()
+    assert all(result.passed for result in Contract().results())
 
 
 @pytest.mark.parametrize("name", ["nowhere", "ntk:0", "identity:3"])

@@ -87,5 +87,5 @@ def test_what_it_cannot_work_with_is_refused() -> None:
         tangent_kernel(some_images(2), 0)
     with pytest.raises(UserError, match="seed must be from 0 to 4294967295, got -1"):
         tangent_kernel(some_images(2), seed=-1)
-    with pytest.raises(ValueError, match=r"expected images with shape \(N, 3, 32, 32\), got \(2, 32, 32, 3\)"):
+    with pytest.raises(ValueError, match=r"with shape \(N, 3, 32, 32\), but it had shape \(2, 32, 32, 3\)"):
         tangent_kernel(np.zeros((2, 32, 32, 3)))
