@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tdbench.leaderboard.standings import Board
+from tdbench.leaderboard.boards import Board
 from tdbench.store.rows import FOLDER, Row, append_row
 
 

@@ -9,24 +9,13 @@ from typing import NoReturn
 
 import click
 
-from tdbench.base.errors import UserError
+from tdbench.base.errors import UserError, nearest
 
-# command -> module of tdbench.cli that defines it under that name (with _ for -)
-COMMANDS = {
-    "run": "run",
-    "bench": "run",
-    "status": "run",
-    "leaderboard": "results",
-    "compare": "results",
-    "export": "results",
-    "report": "report",
-    "study": "study",
-    "searchers": "searchers",
-    "check": "searchers",
-    "new-searcher": "searchers",
-    "doctor": "machine",
-    "perf": "machine",
-}
+# In the order of the help page. Each is defined under its name, with _ for -, in the module of that name.
+COMMANDS = (
+    *("run", "bench", "status", "leaderboard", "compare", "export", "report", "study"),
+    *("searchers", "check", "new-searcher", "doctor", "perf"),
+)
 
 
 class Commands(click.Group):
@@ -38,15 +27,13 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"tdbench.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"tdbench.cli.{name}"), name)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from tdbench.base.errors import nearest
-
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(f"unknown command {args[0]!r}{nearest(args[0], COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)

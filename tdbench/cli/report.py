@@ -6,15 +6,14 @@ from pathlib import Path
 
 import click
 
+from tdbench.cli.options import PATH
 from tdbench.settings import DEFAULT_OUT
 
 
 @click.command()
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=DEFAULT_OUT, show_default=True, help="Folder with the results."
-)
-@click.option("--to", type=click.Path(path_type=Path), help="The page to write [default: OUT/report.html].")
-@click.option("--figures", type=click.Path(path_type=Path), help="Also write the main figures as PNG into this folder.")
+@click.option("--out", type=PATH, default=DEFAULT_OUT, show_default=True, help="Folder with the results.")
+@click.option("--to", type=PATH, help="The page to write [default: OUT/report.html].")
+@click.option("--figures", type=PATH, help="Also write the main figures as PNG into this folder.")
 def report(out: Path, to: Path | None, figures: Path | None) -> None:
     """Write one HTML page of all results: rankings, curves, and what each run found.
 

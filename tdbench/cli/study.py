@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tdbench.base.errors import UserError, nearest
-from tdbench.cli.shared import interruptible, names, numbers
+from tdbench.cli.options import PATH, interruptible, names, numbers
 from tdbench.settings import Options
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_OUT = Path("tdbench-studies")
 _COMMON: list[click.Parameter] = [
     click.Option(["--quick"], is_flag=True, help="Smaller sizes: a look at the study in a minute or so."),
-    click.Option(["--out"], type=click.Path(path_type=Path), default=DEFAULT_OUT, show_default=True,
+    click.Option(["--out"], type=PATH, default=DEFAULT_OUT, show_default=True,
                  help="Folder for CSV, figure, text and memory; a second call goes on where one stopped."),
     click.Option(["--engine"], default="auto", show_default=True, help="auto, native, batched or reference."),
     click.Option(["--device"], default="auto", show_default=True, help="auto, cpu or cuda."),

@@ -17,22 +17,15 @@ import numpy as np
 from tdbench.base import stats
 from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate, Test
-from tdbench.leaderboard.standings import (
-    FEW_SEEDS,
-    PROTOCOL_FIELDS,
-    Board,
-    RunProtocol,
-    ScoredRun,
-    failure_score,
-    latest_runs,
-    score_runs,
-    space_name,
-)
+from tdbench.leaderboard.boards import PROTOCOL_FIELDS, Board, Group, group_rows, latest_runs, space_name
+from tdbench.leaderboard.standings import FEW_SEEDS, CountedRun, counted_runs, failure_score
+from tdbench.space.settings import SPACE_COLUMNS
 from tdbench.store.confirmations import engine_tag
 from tdbench.store.rows import Row
 
 MIN_PAIRS = 6  # Wilcoxon's test cannot reach 0.05 with fewer
-SPACE_FIELDS = ("data", "n", "ratio", "space_seed", "classes", "split", "steps", "lr")
+# In a sentence about a difference, the space seed comes before the classes, which follow from it.
+_SPACE_ORDER = tuple(dict.fromkeys(("data", "n", "ratio", "space_seed", *SPACE_COLUMNS)))
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,7 @@ class Side:
 
     board: str
     searcher: str
-    runs: tuple[ScoredRun, ...]
+    runs: tuple[CountedRun, ...]
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -127,7 +120,7 @@ class _Unit:
     forced: str = ""
 
 
-_Groups = dict[tuple[str, RunProtocol], tuple[Row, ...]]
+_Groups = dict[Group, tuple[Row, ...]]
 
 
 def compare(boards: Sequence[Board], *, force: bool = False) -> Compared:
@@ -139,7 +132,7 @@ def compare(boards: Sequence[Board], *, force: bool = False) -> Compared:
     Raises:
         UserError: a board has no space and protocol in common with another; the message names what differs.
     """
-    groups = [_grouped(board) for board in boards]
+    groups = [{key: tuple(rows) for key, rows in group_rows(latest_runs(board.rows)).items()} for board in boards]
     units, left = _units(boards, groups, force)
     tables = [_table(unit) for unit in units]
     warnings = [*left, *_environment_warnings(units)]
@@ -165,19 +158,12 @@ def compare_sides(a: Side, b: Side, *, comparisons: int = 1, may_pair: bool = Tr
     )
 
 
-def _grouped(board: Board) -> _Groups:
-    groups: dict[tuple[str, RunProtocol], list[Row]] = {}
-    for row in latest_runs(board.rows):
-        groups.setdefault((row.space, RunProtocol.of(row)), []).append(row)
-    return {key: tuple(rows) for key, rows in groups.items()}
-
-
 def _units(boards: Sequence[Board], groups: Sequence[_Groups], force: bool) -> tuple[list[_Unit], list[str]]:
     """What may be compared, and a line for each space of a board that is not."""
     fewest = min(2, len(boards))
     keys = list(dict.fromkeys(key for board_groups in groups for key in board_groups))
     units = []
-    used: set[tuple[int, tuple[str, RunProtocol]]] = set()
+    used: set[tuple[int, Group]] = set()
     for key in keys:
         members = [(i, key) for i, board_groups in enumerate(groups) if key in board_groups]
         if len(members) >= fewest:
@@ -202,9 +188,7 @@ def _units(boards: Sequence[Board], groups: Sequence[_Groups], force: bool) -> t
     return units, lines
 
 
-def _unit(
-    boards: Sequence[Board], groups: Sequence[_Groups], members: Sequence[tuple[int, tuple[str, RunProtocol]]]
-) -> _Unit:
+def _unit(boards: Sequence[Board], groups: Sequence[_Groups], members: Sequence[tuple[int, Group]]) -> _Unit:
     parts = tuple((boards[i].label if len(boards) > 1 else "", groups[i][key]) for i, key in members)
     rows = [part[0] for _, part in parts]
     fields = _differing(rows)
@@ -215,12 +199,10 @@ def _unit(
     return _Unit(" / ".join(names), " / ".join(protocols), parts, forced)
 
 
-def _forced_members(
-    left: Sequence[tuple[int, tuple[str, RunProtocol]]], every: bool
-) -> Iterable[list[tuple[int, tuple[str, RunProtocol]]]]:
+def _forced_members(left: Sequence[tuple[int, Group]], every: bool) -> Iterable[list[tuple[int, Group]]]:
     """Left-over groups that `force` puts together: those of one space, or else everything, one group a board."""
 
-    def one_each(members: Sequence[tuple[int, tuple[str, RunProtocol]]]) -> bool:
+    def one_each(members: Sequence[tuple[int, Group]]) -> bool:
         indices = [i for i, _ in members]
         return len(indices) > 1 and len(set(indices)) == len(indices)
 
@@ -235,9 +217,9 @@ def _forced_members(
 
 
 def _differing(rows: Sequence[Row]) -> list[str]:
-    fields = [f for f in (*SPACE_FIELDS, *PROTOCOL_FIELDS) if len({getattr(row, f) for row in rows}) > 1]
+    fields = [f for f in (*_SPACE_ORDER, *PROTOCOL_FIELDS) if len({getattr(row, f) for row in rows}) > 1]
     same_space = len({row.space for row in rows}) == 1
-    return fields if same_space or any(f in SPACE_FIELDS for f in fields) else ["space", *fields]
+    return fields if same_space or any(f in SPACE_COLUMNS for f in fields) else ["space", *fields]
 
 
 def _difference_text(field: str, labels: Sequence[str], rows: Sequence[Row]) -> str:
@@ -246,9 +228,7 @@ def _difference_text(field: str, labels: Sequence[str], rows: Sequence[Row]) -> 
     return f"{name} differs: {values}"
 
 
-def _why_not(
-    boards: Sequence[Board], groups: Sequence[_Groups], i: int, key: tuple[str, RunProtocol] | None = None
-) -> str:
+def _why_not(boards: Sequence[Board], groups: Sequence[_Groups], i: int, key: Group | None = None) -> str:
     """What differs between a board and the group of another board that is nearest to it."""
     own = [groups[i][key]] if key is not None else list(groups[i].values())
     pairs = [
@@ -266,7 +246,7 @@ def _table(unit: _Unit) -> ComparisonTable:
     failure = failure_score(row for _, rows in unit.parts for row in rows)
     boards = [
         {
-            name: Side(label, name, tuple(score_runs([row for row in rows if row.searcher == name], failure)))
+            name: Side(label, name, tuple(counted_runs([row for row in rows if row.searcher == name], failure)))
             for name in sorted({row.searcher for row in rows})
         }
         for label, rows in unit.parts

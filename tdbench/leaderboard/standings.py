@@ -10,63 +10,29 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from tdbench.base import stats
-from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate, RankTest
-from tdbench.store.rows import CHECKPOINTS, FOLDER, Row, read_rows
+from tdbench.leaderboard.boards import Board, Group, RunProtocol, group_rows, latest_runs, space_name
+from tdbench.store.confirmations import engine_tag, reference_scores
+from tdbench.store.log import Store
+from tdbench.store.rows import CHECKPOINTS, Row
 
 FEW_SEEDS = 5
-LOG_NAME = "log.sqlite"  # tdbench.store.log.FILE_NAME, which is not imported: it brings torch with it
 
 
 @dataclass(frozen=True)
-class Board:
-    """The rows of one leaderboard file or folder; `log` is the folder of the evaluation log beside it, if any."""
-
-    label: str
-    rows: tuple[Row, ...]
-    log: Path | None
-
-
-@dataclass(frozen=True, order=True)
-class RunProtocol:
-    """The settings in which runs must agree before their results stand in one table."""
-
-    budget: int
-    batch: int
-    replicates: int
-    noise: str
-    confirm: int
-    recommend: str
-
-    @classmethod
-    def of(cls, row: Row) -> RunProtocol:
-        return cls(row.budget, row.batch, row.replicates, row.noise, row.confirm, row.recommend)
-
-    def __str__(self) -> str:
-        return (
-            f"budget {self.budget}, batch {self.batch}, replicates {self.replicates}, {self.noise} noise, "
-            f"confirm {self.confirm}, recommend {self.recommend}"
-        )
-
-
-PROTOCOL_FIELDS = tuple(RunProtocol.__dataclass_fields__)
-
-
-@dataclass(frozen=True)
-class ScoredRun:
-    """A run with what it counts for: `checkpoints` are confirmed taskness after 10, 20, 50 and 100 % of the budget.
+class CountedRun:
+    """A run with what it counts for: `checkpoints` are confirmed taskness at each share of `CHECKPOINTS`.
 
     A failed run counts as the failure score of its table at every checkpoint, whatever its row says.
     """
 
     row: Row
     failed: bool
-    checkpoints: tuple[float, float, float, float]
+    checkpoints: tuple[float, ...]
 
     @property
     def confirmed(self) -> float:
@@ -86,7 +52,7 @@ class Standing:
         versions: of the searcher, more than one where its runs differ.
         runs: one per seed, in the order of seeds.
         confirmed: interquartile mean of confirmed taskness, failures counted.
-        checkpoints: the same after 10, 20, 50 and 100 % of the budget; NaN where a checkpoint is not known.
+        checkpoints: the same at each share of `CHECKPOINTS`; NaN where one is not known.
         anytime: interquartile mean of the area under the checkpoints (`stats.anytime`).
         told, optimism: interquartile means over the runs that did not fail; NaN where all did.
         failures: runs that failed, by status.
@@ -97,7 +63,7 @@ class Standing:
     searcher: str
     versions: tuple[str, ...]
     sees_images: bool
-    runs: tuple[ScoredRun, ...]
+    runs: tuple[CountedRun, ...]
     confirmed: Estimate
     checkpoints: tuple[Estimate, ...]
     anytime: Estimate
@@ -232,38 +198,11 @@ class Standings:
     overall: tuple[OverallTable, ...]
 
 
-def load_boards(paths: Sequence[Path]) -> list[Board]:
-    """One board for each path: a leaderboard CSV, an output folder, or a folder of leaderboard CSVs.
-
-    Raises:
-        UserError: there is nothing at a path, or what is there is not a leaderboard.
-    """
-    boards = []
-    for label, path in zip(_labels(paths), paths, strict=True):
-        if path.is_dir():
-            folder = path / FOLDER if (path / FOLDER).is_dir() else path
-            files = sorted(folder.glob("*.csv"))
-            if not files:
-                raise UserError(f"there is no leaderboard (*.csv) in {folder}; give a leaderboard or an --out folder")
-        elif path.exists():
-            files = [path]
-        else:
-            raise UserError(f"there is no {path}; give a leaderboard CSV, or the --out folder of a run")
-        rows = tuple(row for file in files for row in read_rows(file))
-        if not rows:
-            raise UserError(f"{path} holds no finished run yet; see tdbench status")
-        log = next((f for f in (path, files[0].parent, files[0].parent.parent) if (f / LOG_NAME).is_file()), None)
-        boards.append(Board(label, rows, log))
-    return boards
-
-
 def standings(boards: Sequence[Board]) -> Standings:
     """Rank the searchers of all rows: one table for each space and protocol, and one over spaces for each protocol."""
     rows = [row for board in boards for row in board.rows]
     latest = latest_runs(rows)
-    groups: dict[tuple[str, RunProtocol], list[Row]] = {}
-    for row in latest:
-        groups.setdefault((row.space, RunProtocol.of(row)), []).append(row)
+    groups = group_rows(latest)
     superseded = Counter((row.space, RunProtocol.of(row)) for row in rows)
     superseded.subtract({key: len(group) for key, group in groups.items()})
     tables = [
@@ -274,35 +213,17 @@ def standings(boards: Sequence[Board]) -> Standings:
     return Standings(tuple(tables), tuple(table for table in overall if table is not None))
 
 
-def latest_runs(rows: Iterable[Row]) -> list[Row]:
-    """The latest row for each space, protocol, searcher and seed, in order.
-
-    A run of the same settings is the same run again, not another sample: `--again` must not count twice, and a failure
-    that was mended is over.
-    """
-    latest: dict[tuple[str, RunProtocol, str, int], Row] = {}
-    for row in rows:
-        key = (row.space, RunProtocol.of(row), row.searcher, row.seed)
-        if key not in latest or row.timestamp >= latest[key].timestamp:
-            latest[key] = row
-    return list(latest.values())
-
-
 def failure_score(rows: Iterable[Row]) -> float:
     """What a failed run counts for: 0, the taskness of knowing nothing, or the lowest score of a run that did not fail
     where that is below 0. So failing is never better than finishing."""
     return min([0.0, *(row.confirmed for row in rows if not _failed(row))])
 
 
-def score_runs(rows: Sequence[Row], failure: float | None = None) -> list[ScoredRun]:
+def counted_runs(rows: Sequence[Row], failure: float | None = None) -> list[CountedRun]:
     """What each run counts for, by seed; `failure` defaults to the failure score of these rows."""
     failure = failure_score(rows) if failure is None else failure
     return [
-        ScoredRun(
-            row,
-            _failed(row),
-            (failure,) * 4 if _failed(row) else (row.confirmed_10, row.confirmed_20, row.confirmed_50, row.confirmed),
-        )
+        CountedRun(row, _failed(row), (failure,) * len(CHECKPOINTS) if _failed(row) else row.checkpoints)
         for row in sorted(rows, key=lambda row: row.seed)
     ]
 
@@ -318,7 +239,7 @@ def space_table(rows: Sequence[Row], references: Sequence[ReferenceLine] = (), s
     by_searcher: dict[str, list[Row]] = {}
     for row in rows:
         by_searcher.setdefault(row.searcher, []).append(row)
-    unranked = [_standing(name, score_runs(group, failure)) for name, group in by_searcher.items()]
+    unranked = [_standing(name, counted_runs(group, failure)) for name, group in by_searcher.items()]
     ranks = stats.average_ranks([[s.confirmed.value for s in unranked]])
     ranked = [replace(s, rank=float(rank)) for s, rank in zip(unranked, ranks, strict=True)]
     ranked.sort(key=lambda s: (s.rank, s.searcher))
@@ -381,9 +302,6 @@ def references(boards: Sequence[Board], rows: Sequence[Row]) -> list[ReferenceLi
     logs = list(dict.fromkeys(board.log for board in boards if board.log is not None))
     if not logs:
         return []
-    from tdbench.store.confirmations import engine_tag, reference_scores
-    from tdbench.store.log import Store
-
     tags = list(dict.fromkeys(engine_tag(row.engine, row.device, row.engine_detail) for row in rows))
     for log in logs:
         with Store(log, read_only=True) as store:
@@ -396,11 +314,6 @@ def references(boards: Sequence[Board], rows: Sequence[Row]) -> list[ReferenceLi
     return []
 
 
-def space_name(row: Row) -> str:
-    """The name of a row's space, as `TaskSpace.name` has it and its leaderboard file is called."""
-    return f"{row.data}-n{row.n}-r{row.ratio}-s{row.space_seed}-{row.space}"
-
-
 def engine_of(row: Row) -> str:
     """The engine that computed a row, readable: ``batched on cpu``."""
     return f"{row.engine} on {row.device}"
@@ -410,7 +323,7 @@ def _failed(row: Row) -> bool:
     return row.status != "ok" or not math.isfinite(row.confirmed)
 
 
-def _standing(searcher: str, runs: list[ScoredRun]) -> Standing:
+def _standing(searcher: str, runs: list[CountedRun]) -> Standing:
     finished = [run for run in runs if not run.failed]
     *earlier, _ = zip(*(run.checkpoints for run in runs), strict=True)
     confirmed = stats.iqm_interval([run.confirmed for run in runs])
@@ -489,24 +402,9 @@ def _by_name(table: SpaceTable) -> dict[str, Standing]:
     return {standing.searcher: standing for standing in table.standings}
 
 
-def _in_reading_order(
-    groups: dict[tuple[str, RunProtocol], list[Row]],
-) -> list[tuple[tuple[str, RunProtocol], list[Row]]]:
-    def order(item: tuple[tuple[str, RunProtocol], list[Row]]) -> tuple[object, ...]:
+def _in_reading_order(groups: dict[Group, list[Row]]) -> list[tuple[Group, list[Row]]]:
+    def order(item: tuple[Group, list[Row]]) -> tuple[object, ...]:
         row = item[1][0]
         return (row.data, row.n, row.ratio, row.space_seed, row.space, astuple(item[0][1]))
 
     return sorted(groups.items(), key=order)
-
-
-def _labels(paths: Sequence[Path]) -> list[str]:
-    """The shortest tails of the paths that tell them apart."""
-    parts = [path.resolve().with_suffix("").parts if path.suffix == ".csv" else path.resolve().parts for path in paths]
-    labels = []
-    for i, own in enumerate(parts):
-        others = [other for j, other in enumerate(parts) if j != i]
-        for length in range(1, len(own) + 1):
-            if all(other[-length:] != own[-length:] for other in others):
-                break
-        labels.append("/".join(own[-length:]))
-    return labels

@@ -1,4 +1,4 @@
-"""How `tdbench perf` shows what it measured: a table for the terminal, one for docs/performance.md, and a plot."""
+"""How `tdbench perf` shows what it measured: the cells of its tables, and a plot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
-from rich.table import Table
 
 from tdbench.base import environment
 from tdbench.engine.networks import NETWORK
@@ -36,22 +35,6 @@ COLOURS = {
     "reference-multiprocess": "#15803d",
     "reference": "#6b7280",
 }
-
-
-def rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
-    """A table for the terminal, numbers to the right."""
-    table = Table()
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("engine", "device", "searcher") else "right")
-    for row in cells:
-        table.add_row(*row)
-    return table
-
-
-def markdown_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """The same as a page has it."""
-    lines = [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *cells)]
-    return "\n".join(lines)
 
 
 def benchmark_cells(benchmark: Benchmark) -> list[list[str]]:

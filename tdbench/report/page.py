@@ -21,20 +21,12 @@ from PIL import Image
 
 from tdbench.base import environment, stats
 from tdbench.base.stats import Estimate
-from tdbench.leaderboard.standings import (
-    PROTOCOL_FIELDS,
-    OverallTable,
-    RunProtocol,
-    ScoredRun,
-    SpaceTable,
-    Standing,
-    Standings,
-    load_boards,
-    standings,
-)
+from tdbench.leaderboard.boards import PROTOCOL_FIELDS, RunProtocol, load_boards
+from tdbench.leaderboard.standings import CountedRun, OverallTable, SpaceTable, Standing, Standings, standings
 from tdbench.report import charts
 from tdbench.report.charts import Chart, Group, Line, Member
 from tdbench.report.pictures import best_so_far, figure_png, image_png, strips_figure, write_bytes
+from tdbench.space.settings import SPACE_COLUMNS
 from tdbench.store.confirmations import space_references
 from tdbench.store.log import FILE_NAME, Store
 from tdbench.store.rows import CHECKPOINTS, Row
@@ -45,8 +37,7 @@ _LARGE_SET = 200  # images from which a sprite is halved, so that the page stays
 _TOLD_POINTS = 12  # evaluations at which the runs' best told are averaged
 _TEMPLATES = Path(__file__).parent / "templates"
 _SETTINGS = (
-    *("space", "data", "classes", "n", "ratio", "space_seed", "split", "steps", "lr"),
-    *("budget", "batch", "replicates", "noise", "confirm", "recommend"),
+    *("space", *SPACE_COLUMNS, *PROTOCOL_FIELDS),
     *("engine", "engine_detail", "device", "hardware", "versions"),
 )
 
@@ -131,7 +122,7 @@ def page(ranked: Standings, logs: Sequence[SpaceLog]) -> str:
     jinja = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    jinja.filters.update(score=_score, plain=_plain)
+    jinja.filters.update(rounded=_rounded, exact=_exact)
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     colours = _colours(ranked)
     sections = [
@@ -152,6 +143,7 @@ def page(ranked: Standings, logs: Sequence[SpaceLog]) -> str:
         sections=sections,
         overall=overall,
         columns=COLUMNS,
+        earlier=[f"{100 * share:.0f} %" for share in CHECKPOINTS[:-1]],
     )
 
 
@@ -179,7 +171,7 @@ def _space_log(table: SpaceTable, store: Store) -> SpaceLog:
     )
 
 
-def _runs(table: SpaceTable) -> list[ScoredRun]:
+def _runs(table: SpaceTable) -> list[CountedRun]:
     return [run for standing in table.standings for run in standing.runs]
 
 
@@ -251,8 +243,8 @@ def _groups(table: SpaceTable, log: SpaceLog, colours: dict[str, int]) -> list[G
 
 
 def _member(row: Row, log: SpaceLog) -> Member:
-    values = (row.confirmed_10, row.confirmed_20, row.confirmed_50, row.confirmed)
-    points = {round(share * row.budget): v for share, v in zip(CHECKPOINTS, values, strict=True) if math.isfinite(v)}
+    checkpoints = zip(CHECKPOINTS, row.checkpoints, strict=True)
+    points = {round(share * row.budget): value for share, value in checkpoints if math.isfinite(value)}
     return Member(f"seed {row.seed}", row.told, row.confirmed, points, log.told.get(row.run, np.zeros(0)))
 
 
@@ -444,7 +436,7 @@ def _sprite(pixels: NDArray[np.uint8]) -> Markup:
     return Markup("data:image/png;base64," + base64.b64encode(png).decode())
 
 
-def _score(value: float, digits: int = 2) -> str:
+def _rounded(value: float, digits: int = 2) -> str:
     """A number for people; nothing where there is none."""
     if value is None or not math.isfinite(value):
         return "" if value is None or math.isnan(value) else "∞"
@@ -452,6 +444,6 @@ def _score(value: float, digits: int = 2) -> str:
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _plain(value: float) -> str:
+def _exact(value: float) -> str:
     """A number for sorting; nothing where there is none."""
     return "" if value is None or not math.isfinite(value) else repr(float(value))

@@ -22,9 +22,16 @@ _LONGEST_CELL = 30_000  # characters; a spreadsheet holds 32,767, the csv module
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+def checkpoint_column(share: float) -> str:
+    """The column of confirmed taskness after that share of the budget."""
+    return "confirmed" if share == 1 else f"confirmed_{share * 100:.0f}"
+
+
 @dataclass(frozen=True)
 class Row:
-    """One run. The field order is the column order; empty cells are None or NaN.
+    """One run. The field order is the column order; an empty number is NaN.
+
+    A later version may add columns at the end, each with a default: it stands for the column in older files.
 
     Attributes:
         space, data, classes, n, ratio, space_seed, split, steps, lr: the space's identity and settings; classes are
@@ -88,14 +95,15 @@ class Row:
     timestamp: str
     run: str
 
+    @property
+    def checkpoints(self) -> tuple[float, ...]:
+        """Confirmed taskness at each share of `CHECKPOINTS`."""
+        return tuple(getattr(self, checkpoint_column(share)) for share in CHECKPOINTS)
+
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _TYPES = typing.get_type_hints(Row)
-
-
-def checkpoint_column(share: float) -> str:
-    """The column of confirmed taskness after that share of the budget."""
-    return "confirmed" if share == 1 else f"confirmed_{share * 100:.0f}"
+_NO_DEFAULT = frozenset(field.name for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING)
 
 
 def leaderboard_path(out: Path, space_name: str) -> Path:
@@ -123,7 +131,7 @@ def append_row(path: Path, row: Row) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a leaderboard.
+    """The rows of a leaderboard. A column that an older file does not have takes its default, where it has one.
 
     Raises:
         UserError: there is no such file, or it is not a leaderboard.
@@ -137,13 +145,14 @@ def read_rows(path: Path) -> list[Row]:
         header = reader.fieldnames or ()
     except csv.Error as error:
         raise UserError(f"{path} is not a leaderboard: {error}") from error
-    missing = [column for column in COLUMNS if column not in header]
+    columns = [column for column in COLUMNS if column in header]
+    missing = [column for column in COLUMNS if column in _NO_DEFAULT - set(columns)]
     if missing:
         raise UserError(f"{path} is not a leaderboard of this version: it has no column {missing[0]!r}")
     rows: list[Row] = []
     try:
         for cells in reader:
-            rows.append(Row(**{column: _parse(cells[column], _TYPES[column]) for column in COLUMNS}))
+            rows.append(Row(**{column: _parse(cells[column], _TYPES[column]) for column in columns}))
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path}, row {len(rows) + 1}: {error}") from error
     return rows

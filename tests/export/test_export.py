@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from synthetic import failed, row
 
 from tdbench import TaskSpace, UserError
-from tdbench.cli.results import export as command
-from tdbench.export.export import MANIFEST, export
+from tdbench.cli.export import export as command
+from tdbench.export.export import FORMATS, MANIFEST, export
 from tdbench.settings import RunSettings
 from tdbench.space.sources import Source
 from tdbench.store.log import Asked, Store, digest
@@ -249,3 +249,8 @@ def test_the_command_prints_what_it_wrote(log, tmp_path):
     files = [line.removeprefix("wrote ") for line in result.stdout.splitlines()]
     assert sorted(files) == sorted(str(path) for path in (tmp_path / "ioh").rglob("*") if path.is_file())
     assert "note: 1 run(s) that have not ended" in result.stderr
+
+
+def test_the_command_offers_every_format():
+    (option,) = [option for option in command.params if option.name == "form"]
+    assert tuple(option.type.choices) == tuple(FORMATS)

@@ -18,8 +18,9 @@ from synthetic import board, failed, row, rows, write
 
 from tdbench import TaskSpace, UserError
 from tdbench.base import stats
-from tdbench.cli.results import leaderboard
-from tdbench.leaderboard.standings import load_boards, space_table, standings
+from tdbench.cli.leaderboard import leaderboard
+from tdbench.leaderboard.boards import load_boards
+from tdbench.leaderboard.standings import space_table, standings
 from tdbench.settings import RunSettings
 from tdbench.store.log import Store
 from tdbench.store.rows import row_to_json
@@ -258,7 +259,8 @@ def _header():
 
 def test_ranking_needs_no_torch(out):
     code = (
-        "import sys; from pathlib import Path; from tdbench.leaderboard.standings import load_boards, standings;"
+        "import sys; from pathlib import Path; from tdbench.leaderboard.boards import load_boards;"
+        "from tdbench.leaderboard.standings import standings;"
         f"standings(load_boards([Path({str(out)!r})])); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -179,6 +179,16 @@ def test_command_writes_json_and_plot(
     assert "register-only FMA loop" in result.output or native.unavailable()
 
 
+def test_command_prints_each_measurement_as_an_object(
+    measured: perf.Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perf, "measure", lambda *_: measured)
+    records = json.loads(perf_command("--format", "json").stdout)
+    assert [(r["engine"], r["batch"]) for r in records] == [(m.engine, m.batch) for m in measured.measurements]
+    markdown, same = perf_command("--markdown").output, perf_command("--format", "md").output
+    assert markdown == same
+
+
 @pytest.mark.parametrize(
     ("args", "what"),
     [

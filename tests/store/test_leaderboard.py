@@ -13,14 +13,19 @@ import typing
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import ROOT
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tdbench.base.errors import UserError
+from tdbench.space.settings import SPACE_COLUMNS
+from tdbench.store import rows as store_rows
 from tdbench.store.rows import (
+    CHECKPOINTS,
     COLUMNS,
     Row,
     append_row,
+    checkpoint_column,
     leaderboard_path,
     read_rows,
     row_from_json,
@@ -36,6 +41,7 @@ VALUES = {
     bool: st.booleans(),
 }
 ROWS = st.builds(Row, **{column: VALUES[TYPES[column]] for column in COLUMNS})
+SHIPPED = sorted((ROOT / "leaderboards").rglob("*.csv"))
 
 
 def row(**changes):
@@ -168,6 +174,63 @@ def test_a_damaged_row_is_one_line_that_names_the_row(tmp_path, damage):
     path.write_text(f"{header}\n{line}\n{damage(line)}\n")
     with pytest.raises(UserError, match="row 2"):
         read_rows(path)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_shipped_leaderboards_are_read_and_written_again_equal(path):
+    assert to_csv(read_rows(path)) == path.read_text(encoding="utf-8")
+
+
+def test_shipped_leaderboards_are_found():
+    assert len(SHIPPED) >= 17
+
+
+@pytest.fixture
+def later_version(monkeypatch):
+    """A version whose rows have two columns more, each with a default."""
+
+    @dataclasses.dataclass(frozen=True)
+    class LaterRow(Row):
+        network: str = "lenet"
+        kept: float = math.nan
+
+    fields = dataclasses.fields(LaterRow)
+    monkeypatch.setattr(store_rows, "Row", LaterRow)
+    monkeypatch.setattr(store_rows, "COLUMNS", tuple(field.name for field in fields))
+    monkeypatch.setattr(store_rows, "_TYPES", {**TYPES, "network": str, "kept": float})
+    return LaterRow
+
+
+def test_a_file_from_before_a_column_existed_is_read_with_its_default(tmp_path, later_version):
+    path = tmp_path / "space.csv"
+    path.write_text(SHIPPED[0].read_text(encoding="utf-8"), encoding="utf-8")
+    rows = read_rows(path)
+    assert {r.network for r in rows} == {"lenet"}
+    assert all(math.isnan(r.kept) for r in rows)
+    assert rows[0].space == "7750c001cfba"
+
+
+def test_appending_to_an_older_file_keeps_its_rows_and_adds_the_column(tmp_path, later_version):
+    path = tmp_path / "space.csv"
+    path.write_text(SHIPPED[0].read_text(encoding="utf-8"), encoding="utf-8")
+    before = [r.run for r in read_rows(path)]
+    append_row(path, later_version(**{**dataclasses.asdict(row(run="new")), "network": "wide"}))
+    after = read_rows(path)
+    assert [r.run for r in after] == [*before, "new"]
+    assert [r.network for r in after] == ["lenet"] * len(before) + ["wide"]
+    assert path.read_text(encoding="utf-8").startswith(",".join(COLUMNS) + ",network,kept\n")
+
+
+def test_a_column_without_a_default_must_be_there(tmp_path):
+    path = tmp_path / "space.csv"
+    path.write_text(to_csv([row()]).replace("confirmed_10", "confirmed_11"), encoding="utf-8")
+    with pytest.raises(UserError, match="it has no column 'confirmed_10'"):
+        read_rows(path)
+
+
+def test_every_checkpoint_and_setting_of_a_space_has_its_column():
+    assert {*map(checkpoint_column, CHECKPOINTS), *SPACE_COLUMNS} <= set(COLUMNS)
+    assert row(confirmed_10=0.1, confirmed_20=0.2, confirmed_50=0.3, confirmed=0.4).checkpoints == (0.1, 0.2, 0.3, 0.4)
 
 
 def test_a_missing_leaderboard_is_a_clear_error(tmp_path):

@@ -1,13 +1,18 @@
-"""`tdbench doctor` and `perf`: what this machine has, and how fast it trains."""
+"""`tdbench perf`."""
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tdbench.base.errors import UserError
+from tdbench.base.table import Table
+from tdbench.cli.options import PATH
+from tdbench.cli.printing import format_option, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,40 +22,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--data-dir", type=click.Path(), help="Folder of the CIFAR sets.")
-def doctor(data_dir: str | None) -> None:
-    """Versions, devices, engines and sources of this installation."""
-    from tdbench.base import environment
-    from tdbench.engine import cuda_available, make_engine, native
-    from tdbench.space.sources import cached_sources
-
-    for pair in environment.versions().split():
-        name, _, value = pair.partition("=")
-        click.echo(f"{name:<14}{value}")
-    click.echo(f"{'processor':<14}{environment.hardware('cpu')}")
-    click.echo(f"{'cuda':<14}{environment.hardware('cuda') if cuda_available() else 'none that torch can see'}")
-    reason = native.unavailable()
-    for name, state in (
-        ("native", f"not available: {reason}" if reason else f"available ({make_engine('native').detail})"),
-        ("batched", "available"),
-        ("reference", "available"),
-    ):
-        click.echo(f"engine {name:<10}{state}")
-    click.echo(f"engine auto      is {make_engine().name} on {make_engine().device}")
-    for name, state in cached_sources(data_dir):
-        click.echo(f"data {name:<12}{state}")
-
-
-@click.command()
 @click.option("--full", is_flag=True, help="All sizes: N of 50, 200 and 500, B of 1 to 2048. Takes most of an hour.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it for machines.")
-@click.option(
-    "--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw trainings/s over B."
-)
+@click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write it for machines.")
+@click.option("--plot", "plot_file", type=PATH, metavar="FILE.png", help="Draw trainings/s over B.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--markdown", is_flag=True, help="Print the table as docs/performance.md has it.")
+@click.option("--markdown", is_flag=True, help="The same as --format md: the table as docs/performance.md has it.")
 @click.option("--searchers", is_flag=True, help="Measure ask and tell of the searchers instead of the engines.")
 @click.option("--budget", type=int, help="Largest budget of --searchers.  [default: 4000]")
+@format_option
 def perf(
     full: bool,
     json_file: Path | None,
@@ -59,6 +38,7 @@ def perf(
     markdown: bool,
     searchers: bool,
     budget: int | None,
+    form: str,
 ) -> None:
     """Trainings per second of every engine and of two outside yardsticks, as shares of the machine's peak.
 
@@ -67,7 +47,9 @@ def perf(
     from rich.console import Console
 
     if searchers and (full or plot_file or device != "auto"):
-        raise UserError("--searchers takes --budget, --json and --markdown; --full, --plot and --device are of engines")
+        raise UserError(
+            "--searchers takes --budget, --json, --format and --markdown; --full, --plot and --device are for engines"
+        )
     if budget is not None and not searchers:
         raise UserError("--budget goes with --searchers")
     if plot_file is not None and plot_file.suffix.lower() != ".png":
@@ -88,13 +70,14 @@ def perf(
             from tdbench.perf.engines import default_plan, measure, resolve_device
 
             benchmark = measure(default_plan(resolve_device(device), full), device, tell)
+    form = "md" if markdown else form
     if searchers:
-        _print_costs(costs, json_file, markdown)
+        _show_costs(costs, json_file, form)
     else:
-        _print_benchmark(benchmark, json_file, plot_file, markdown)
+        _show_benchmark(benchmark, json_file, plot_file, form)
 
 
-def _print_benchmark(benchmark: Benchmark, json_file: Path | None, plot_file: Path | None, markdown: bool) -> None:
+def _show_benchmark(benchmark: Benchmark, json_file: Path | None, plot_file: Path | None, form: str) -> None:
     from tdbench.perf import tables as perf_tables
     from tdbench.report.pictures import figure_png, write_bytes
 
@@ -103,10 +86,11 @@ def _print_benchmark(benchmark: Benchmark, json_file: Path | None, plot_file: Pa
     if plot_file is not None:
         write_bytes(plot_file, figure_png(perf_tables.plot(benchmark)))
     cells, lines = perf_tables.benchmark_cells(benchmark), perf_tables.benchmark_lines(benchmark)
-    _print_table(perf_tables.BENCHMARK_COLUMNS, cells, lines, markdown)
+    table = Table("", perf_tables.BENCHMARK_COLUMNS, tuple(map(tuple, cells)), text=(2, 3))
+    show(form, [table], [dataclasses.asdict(m) for m in benchmark.measurements], lines=lines)
 
 
-def _print_costs(costs: Sequence[Cost], json_file: Path | None, markdown: bool) -> None:
+def _show_costs(costs: Sequence[Cost], json_file: Path | None, form: str) -> None:
     from tdbench.base import environment
     from tdbench.perf import tables as perf_tables
     from tdbench.perf.searchers import to_json
@@ -115,26 +99,12 @@ def _print_costs(costs: Sequence[Cost], json_file: Path | None, markdown: bool) 
     if json_file is not None:
         write_bytes(json_file, to_json(costs).encode())
     lines = [environment.hardware("cpu"), environment.versions(), perf_tables.COST_NOTE]
-    _print_table(perf_tables.COST_COLUMNS, perf_tables.cost_cells(costs), lines, markdown)
-
-
-def _print_table(columns: Sequence[str], cells: Sequence[Sequence[str]], lines: Sequence[str], markdown: bool) -> None:
-    from rich.console import Console
-
-    from tdbench.perf import tables as perf_tables
-
-    if markdown:
-        click.echo(perf_tables.markdown_table(columns, cells) + "\n\n" + "\n".join(f"- {line}" for line in lines))
-        return
-    Console().print(perf_tables.rich_table(columns, cells))
-    for line in lines:
-        click.echo(line)
+    table = Table("", perf_tables.COST_COLUMNS, tuple(map(tuple, perf_tables.cost_cells(costs))))
+    show(form, [table], [dataclasses.asdict(cost) for cost in costs], lines=lines)
 
 
 def _check_writable(path: Path) -> None:
     """Before minutes of measuring: can a file be written there? Leaves nothing behind but folders."""
-    import tempfile
-
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file")
     try:

@@ -1,13 +1,25 @@
-"""What several commands share: options with commas, and a Ctrl-C that says how to go on."""
+"""What several commands share: options with commas, common options, and a Ctrl-C that says how to go on."""
 
 from __future__ import annotations
 
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH: click.Path = click.Path(path_type=Path)
+
+
+def plugin_option(command: F) -> F:
+    """The option ``--plugin``, which may be repeated; the command gets `plugins`."""
+    return click.option(
+        "--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Load one more plugin; repeatable."
+    )(command)
 
 
 def split(value: str) -> tuple[str, ...]:

@@ -1,0 +1,63 @@
+"""The options that `tdbench run` and `tdbench bench` share; their defaults are those of the settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from tdbench.cli.options import PATH, names, plugin_option
+from tdbench.engine.protocol import SPLITS
+from tdbench.settings import Options, RunSettings
+from tdbench.space.task_space import NOISE_MODES
+
+F = TypeVar("F", bound=Callable[..., Any])
+_DEFAULTS = {field.name: field.default for kind in (Options, RunSettings) for field in dataclasses.fields(kind)}
+
+
+def default(name: str) -> dict[str, Any]:
+    """The default of a setting, and that the help page shows it."""
+    return {"default": _DEFAULTS[name], "show_default": True}
+
+
+# Options of `run` and `bench`, in the order of the help page.
+_SHARED: list[Callable[[Any], Any]] = [
+    click.option("--classes", callback=names, help="Class names, the first one class A; random ones by default."),
+    click.option("--budget", type=int, help="Evaluations in a run.", **default("budget")),
+    click.option("--batch", type=int, help="Labelings asked at a time.", **default("batch")),
+    click.option("--replicates", type=int, help="Trainings per evaluation.", **default("replicates")),
+    click.option("--noise", type=click.Choice(NOISE_MODES), help="Replicates: new each time, or the same ones.",
+                 **default("noise")),
+    click.option("--split", type=click.Choice(SPLITS), help="Train/validation split.",
+                 **default("split")),
+    click.option("--confirm", type=int, help="Fresh replicates that score the result.", **default("confirm")),
+    click.option("--steps", type=int, help="Adam steps of a training.", **default("steps")),
+    click.option("--lr", type=float, help="Adam's learning rate.", **default("lr")),
+    click.option("--recommend", metavar="searcher|best|race:F",
+                 help="What is confirmed: the searcher's own recommendation where it makes one, the best told, or the "
+                      "winner of a race of the leading candidates that takes the last fraction F of the budget.",
+                 **default("recommend")),
+    click.option("--engine", help="auto, native, batched or reference.", **default("engine")),
+    click.option("--device", help="auto, cpu or cuda.", **default("device")),
+    click.option("--threads", type=int, help="CPU threads of the engine; one per core by default."),
+    click.option("--out", type=PATH, help="Folder for log, leaderboards and pictures.",
+                 **default("out")),
+    click.option("--resume", is_flag=True, help="Go on with what was interrupted."),
+    click.option("--again", is_flag=True, help="Run what is finished once more."),
+    click.option("--data-dir", type=click.Path(), help="Folder of the CIFAR sets, in torchvision's layout."),
+    click.option("--download", is_flag=True, help="Fetch a CIFAR set that is not there."),
+    plugin_option,
+    click.option("--ask-timeout", type=float, help="Seconds a searcher may take to answer.", **default("ask_timeout")),
+    click.option("--start-timeout", type=float, help="Seconds it may take to start.", **default("start_timeout")),
+    click.option("--memory-limit", type=int, help="MiB a searcher may take.", **default("memory_limit")),
+    click.option("--workers", type=int, help="Most searchers alive at a time.", **default("workers")),
+]  # fmt: skip
+
+
+def shared_options(command: F) -> F:
+    """The options that `run` and `bench` have in common."""
+    for option in reversed(_SHARED):
+        command = option(command)
+    return command

@@ -1,0 +1,111 @@
+"""Leaderboards as they are read: files and folders of them, and the settings by which their rows are grouped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tdbench.base.errors import UserError
+from tdbench.store.log import FILE_NAME
+from tdbench.store.rows import FOLDER, Row, read_rows
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows of one leaderboard file or folder; `log` is the folder of the evaluation log beside it, if any."""
+
+    label: str
+    rows: tuple[Row, ...]
+    log: Path | None
+
+
+@dataclass(frozen=True, order=True)
+class RunProtocol:
+    """The settings in which runs must agree before their results stand in one table."""
+
+    budget: int
+    batch: int
+    replicates: int
+    noise: str
+    confirm: int
+    recommend: str
+
+    @classmethod
+    def of(cls, row: Row) -> RunProtocol:
+        return cls(row.budget, row.batch, row.replicates, row.noise, row.confirm, row.recommend)
+
+    def __str__(self) -> str:
+        return (
+            f"budget {self.budget}, batch {self.batch}, replicates {self.replicates}, {self.noise} noise, "
+            f"confirm {self.confirm}, recommend {self.recommend}"
+        )
+
+
+PROTOCOL_FIELDS = tuple(RunProtocol.__dataclass_fields__)
+Group = tuple[str, RunProtocol]  # space identity and protocol
+
+
+def load_boards(paths: Sequence[Path]) -> list[Board]:
+    """One board for each path: a leaderboard CSV, an output folder, or a folder of leaderboard CSVs.
+
+    Raises:
+        UserError: there is nothing at a path, or what is there is not a leaderboard.
+    """
+    boards = []
+    for label, path in zip(_labels(paths), paths, strict=True):
+        if path.is_dir():
+            folder = path / FOLDER if (path / FOLDER).is_dir() else path
+            files = sorted(folder.glob("*.csv"))
+            if not files:
+                raise UserError(f"there is no leaderboard (*.csv) in {folder}; give a leaderboard or an --out folder")
+        elif path.exists():
+            files = [path]
+        else:
+            raise UserError(f"there is no {path}; give a leaderboard CSV, or the --out folder of a run")
+        rows = tuple(row for file in files for row in read_rows(file))
+        if not rows:
+            raise UserError(f"{path} holds no finished run yet; see tdbench status")
+        log = next((f for f in (path, files[0].parent, files[0].parent.parent) if (f / FILE_NAME).is_file()), None)
+        boards.append(Board(label, rows, log))
+    return boards
+
+
+def group_rows(rows: Iterable[Row]) -> dict[Group, list[Row]]:
+    """The rows that may stand in one table, for each space and protocol, in order."""
+    groups: dict[Group, list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.space, RunProtocol.of(row)), []).append(row)
+    return groups
+
+
+def latest_runs(rows: Iterable[Row]) -> list[Row]:
+    """The latest row for each space, protocol, searcher and seed, in order.
+
+    A run of the same settings is the same run again, not another sample: `--again` must not count twice, and a failure
+    that was mended is over.
+    """
+    latest: dict[tuple[str, RunProtocol, str, int], Row] = {}
+    for row in rows:
+        key = (row.space, RunProtocol.of(row), row.searcher, row.seed)
+        if key not in latest or row.timestamp >= latest[key].timestamp:
+            latest[key] = row
+    return list(latest.values())
+
+
+def space_name(row: Row) -> str:
+    """The name of a row's space, as `TaskSpace.name` has it and its leaderboard file is called."""
+    return f"{row.data}-n{row.n}-r{row.ratio}-s{row.space_seed}-{row.space}"
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The shortest tails of the paths that tell them apart."""
+    parts = [path.resolve().with_suffix("").parts if path.suffix == ".csv" else path.resolve().parts for path in paths]
+    labels = []
+    for i, own in enumerate(parts):
+        others = [other for j, other in enumerate(parts) if j != i]
+        for length in range(1, len(own) + 1):
+            if all(other[-length:] != own[-length:] for other in others):
+                break
+        labels.append("/".join(own[-length:]))
+    return labels

@@ -1,0 +1,65 @@
+"""What a run found, in the few lines that `tdbench run` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, SETS
+from tdbench.store.result import Result
+
+_KINDS = {"class": "class task", "pixel": "pixel statistic"}
+
+
+def run_summary(result: Result) -> list[str]:
+    """The scores of a run beside those of the reference tasks, and the files that it wrote; one text a line."""
+    row = result.row
+    if row.status == "ok":
+        lines = [*_scores(result), *_references(result), *_task(result)]
+    else:
+        lines = [f"{row.searcher}: {row.status} after {row.evaluations} evaluations: {row.error}"]
+    lines.append(f"leaderboard {result.leaderboard}")
+    if result.picture:
+        lines.append(f"picture     {result.picture}")
+    return [*lines, f"log         {result.log}"]
+
+
+def _scores(result: Result) -> Iterator[str]:
+    row, told = result.row, len(result.told)
+    yield f"searcher    {row.searcher} on {result.space.name}"
+    yield f"told        {row.told:.3f}   the best the searcher was told in {told} evaluations"
+    if row.evaluations > told:
+        yield f"race        {row.evaluations - told} more evaluations chose among the leading candidates"
+    yield f"confirmed   {row.confirmed:.3f} +- {row.confirmed_se:.3f}   over {row.confirm} fresh replicates"
+    yield f"optimism    {row.optimism:.3f}   told - confirmed"
+
+
+def _references(result: Result) -> Iterator[str]:
+    random = [score.mean for score in result.reference("random")]
+    if random:
+        mean = sum(random) / len(random)
+        yield (
+            f"random      {mean:.3f}   mean of {len(random)} random labelings ({min(random):.3f} to {max(random):.3f})"
+        )
+    known = sorted(result.reference("class") + result.reference("pixel"), key=lambda score: -score.mean)
+    if known:
+        best, kind = known[0], _KINDS[known[0].task.kind]
+        yield f"reference   {best.mean:.3f} +- {best.se:.3f}   the best: {kind} '{best.task.name}'"
+        better = sum(score.mean > result.row.confirmed for score in known)
+        yield f"            {better} of {len(known)} reference tasks confirm higher than what was found"
+
+
+def _task(result: Result) -> Iterator[str]:
+    t_task, confirmed = result.threshold, result.row.confirmed
+    if t_task is None:
+        return
+    where = f"{'yes' if result.is_task else 'no'}: {confirmed:.3f} is {'' if result.is_task else 'not '}above T_task"
+    if t_task.n == 0:
+        yield f"task?       {where} {t_task.value:.3f}, as given"
+        return
+    close = ", but within its interval" if t_task.low <= confirmed <= t_task.high else ""
+    interval = f" [{t_task.low:.3f}, {t_task.high:.3f}]" if t_task.has_interval else ""
+    yield f"task?       {where} {t_task.value:.3f}{interval}{close}"
+    yield (
+        f"            {100 * FALSE_POSITIVE_RATE:g} % of {t_task.n} random labelings exceed it, {LABELINGS} of each of "
+        f"{SETS} image sets: {t_task.n * result.row.confirm} trainings, kept in {result.log.parent}"
+    )
