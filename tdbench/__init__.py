@@ -15,18 +15,18 @@ from tdbench.searchers.searcher import Problem, Searcher
 
 if typing.TYPE_CHECKING:
     from tdbench.api import bench, run
-    from tdbench.engine.protocol import Protocol
+    from tdbench.engine.protocol import TrainingProtocol
     from tdbench.space.task_space import TaskSpace
 
 __all__ = [
     "Problem",
-    "Protocol",
     "Reduction",
     "ReductionProblem",
     "RegisterReduction",
     "RegisterSearcher",
     "Searcher",
     "TaskSpace",
+    "TrainingProtocol",
     "UserError",
     "bench",
     "hookimpl",
@@ -34,10 +34,11 @@ __all__ = [
 ]
 
 _LAZY = {
-    "TaskSpace": "space.task_space",
-    "Protocol": "engine.protocol",
-    "run": "api",
-    "bench": "api",
+    "TaskSpace": "space.task_space.TaskSpace",
+    "TrainingProtocol": "engine.protocol.TrainingProtocol",
+    "Protocol": "engine.protocol.TrainingProtocol",  # its name in 0.1.0
+    "run": "api.run",
+    "bench": "api.bench",
 }
 
 
@@ -46,4 +47,5 @@ def __getattr__(name: str) -> typing.Any:
         raise AttributeError(f"module 'tdbench' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"tdbench.{_LAZY[name]}"), name)
+    module, _, attribute = _LAZY[name].rpartition(".")
+    return getattr(importlib.import_module(f"tdbench.{module}"), attribute)

@@ -78,8 +78,9 @@ def perf(
 
 
 def _show_benchmark(benchmark: Benchmark, json_file: Path | None, plot_file: Path | None, form: str) -> None:
+    from tdbench.base.files import write_bytes
     from tdbench.perf import tables as perf_tables
-    from tdbench.report.pictures import figure_png, write_bytes
+    from tdbench.report.pictures import figure_png
 
     if json_file is not None:
         write_bytes(json_file, benchmark.to_json().encode())
@@ -92,9 +93,9 @@ def _show_benchmark(benchmark: Benchmark, json_file: Path | None, plot_file: Pat
 
 def _show_costs(costs: Sequence[Cost], json_file: Path | None, form: str) -> None:
     from tdbench.base import environment
+    from tdbench.base.files import write_bytes
     from tdbench.perf import tables as perf_tables
     from tdbench.perf.searchers import to_json
-    from tdbench.report.pictures import write_bytes
 
     if json_file is not None:
         write_bytes(json_file, to_json(costs).encode())

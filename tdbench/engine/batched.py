@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.engine import Trained, check_stop
 from tdbench.engine.networks import LAYERS, N_PARAMETERS
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import memory_errors, torch_threads
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
@@ -53,12 +53,12 @@ class BatchedEngine:
         return "" if self.device == "cpu" else f"chunk={self.chunk}"
 
     def curves(
-        self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None
+        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
         """See `tdbench.engine.Engine.curves`."""
         return self._run(batch, protocol, stop, None)
 
-    def train(self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None) -> Trained:
+    def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
         """See `tdbench.engine.Engine.train`."""
         weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
         return Trained(self._run(batch, protocol, stop, weights), weights)
@@ -66,7 +66,7 @@ class BatchedEngine:
     def _run(
         self,
         batch: TrainingBatch,
-        protocol: Protocol,
+        protocol: TrainingProtocol,
         stop: threading.Event | None,
         weights: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
@@ -113,7 +113,7 @@ class BatchedEngine:
         x: torch.Tensor,
         batch: TrainingBatch,
         part: NDArray[np.intp],
-        protocol: Protocol,
+        protocol: TrainingProtocol,
         stop: threading.Event | None,
         keep_weights: bool,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError, nearest
 from tdbench.engine.batch import TrainingBatch
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 
 ENGINES = ("native", "batched", "reference")
 DEVICES = ("cpu", "cuda")
@@ -70,7 +70,7 @@ class Engine(typing.Protocol):
     def __hash__(self) -> int: ...
 
     def curves(
-        self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None
+        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
         """(B, steps) validation losses before each update, in nats; NaN where a training has no validation side.
 
@@ -86,7 +86,7 @@ class Engine(typing.Protocol):
         """
         ...
 
-    def train(self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None) -> Trained:
+    def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
         """The same curves, and the weights after the last update.
 
         The weights returned are 245 KB a training (B = 4,096: 1 GB); an engine holds no second copy of them, beyond

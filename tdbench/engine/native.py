@@ -20,7 +20,7 @@ from tdbench.base.errors import UserError
 from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.engine import Trained, check_stop
 from tdbench.engine.networks import N_PARAMETERS
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 
 ISAS = ("base", "avx2", "avx512")  # in the order of lanes_best_isa()
 ISA_VARIABLE = "TDBENCH_NATIVE_ISA"  # forces one of them, for tests and comparisons
@@ -92,12 +92,12 @@ class NativeEngine:
         self.detail = f"lanes-{isa}"
 
     def curves(
-        self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None
+        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
         """See `tdbench.engine.Engine.curves`."""
         return self._run(batch, protocol, stop, None)
 
-    def train(self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None) -> Trained:
+    def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
         """See `tdbench.engine.Engine.train`."""
         weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
         return Trained(self._run(batch, protocol, stop, weights), weights)
@@ -105,7 +105,7 @@ class NativeEngine:
     def _run(
         self,
         batch: TrainingBatch,
-        protocol: Protocol,
+        protocol: TrainingProtocol,
         stop: threading.Event | None,
         weights: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ ROLLING_WINDOW = 5
 
 
 @dataclass(frozen=True)
-class Protocol:
+class TrainingProtocol:
     """Training protocol (definitions, section 4).
 
     Attributes:

@@ -16,7 +16,7 @@ from torch.nn.utils import parameters_to_vector
 from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.engine import Trained, check_stop
 from tdbench.engine.networks import LAYERS, N_PARAMETERS, initial_weights
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 
 
 class Network(nn.Module):
@@ -69,12 +69,12 @@ class ReferenceEngine:
         self.detail = ""
 
     def curves(
-        self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None
+        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
         """See `tdbench.engine.Engine.curves`."""
         return self._run(batch, protocol, stop, None)
 
-    def train(self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None) -> Trained:
+    def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
         """See `tdbench.engine.Engine.train`."""
         weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
         return Trained(self._run(batch, protocol, stop, weights), weights)
@@ -82,7 +82,7 @@ class ReferenceEngine:
     def _run(
         self,
         batch: TrainingBatch,
-        protocol: Protocol,
+        protocol: TrainingProtocol,
         stop: threading.Event | None,
         weights: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
@@ -105,7 +105,7 @@ def _train(
     x: torch.Tensor,
     y: torch.Tensor,
     train: torch.Tensor,
-    protocol: Protocol,
+    protocol: TrainingProtocol,
     stop: threading.Event | None,
 ) -> NDArray[np.float32]:
     optimizer = torch.optim.Adam(net.parameters(), lr=protocol.lr)

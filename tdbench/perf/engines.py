@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tdbench.base.errors import UserError
 from tdbench.engine import TrainingBatch, cuda_available, make_engine, native
 from tdbench.engine.networks import NETWORK
-from tdbench.engine.protocol import Protocol, train_masks
+from tdbench.engine.protocol import TrainingProtocol, train_masks
 from tdbench.perf.yardsticks import ReferenceProcesses, TorchFunc
 from tdbench.space.task_space import TaskSpace
 
@@ -259,7 +259,7 @@ class _Contender:
 
     name: str
     device: str
-    curves: Callable[[TrainingBatch, Protocol], NDArray[np.float32]]
+    curves: Callable[[TrainingBatch, TrainingProtocol], NDArray[np.float32]]
     linear_from: int | None
 
     def timed(self, batch: int) -> int:
@@ -295,7 +295,7 @@ class _Case:
         if self.contender.device == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
-        self.contender.curves(part, Protocol(steps))  # ends with the curves in host memory, on CUDA too
+        self.contender.curves(part, TrainingProtocol(steps))  # ends with the curves in host memory, on CUDA too
         return time.perf_counter() - start
 
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from tdbench.base.environment import available_cores
 from tdbench.base.errors import UserError
 from tdbench.engine import TrainingBatch
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import Network, ReferenceEngine, network_of
 
 START_TIMEOUT = 120  # seconds in which processes must have imported torch and trained once
@@ -44,14 +44,14 @@ class TorchFunc:
         self.device = device
         self.chunk = chunk or (8 if device == "cpu" else 256)
 
-    def curves(self, batch: TrainingBatch, protocol: Protocol) -> NDArray[np.float32]:
+    def curves(self, batch: TrainingBatch, protocol: TrainingProtocol) -> NDArray[np.float32]:
         """As `tdbench.engine.Engine.curves`, of one image set."""
         x = torch.tensor(batch.images[0], device=self.device)
         chunks = [np.arange(len(batch))[i : i + self.chunk] for i in range(0, len(batch), self.chunk)]
         return np.concatenate([self._train(x, batch, part, protocol) for part in chunks])
 
     def _train(
-        self, x: torch.Tensor, batch: TrainingBatch, part: NDArray[np.intp], protocol: Protocol
+        self, x: torch.Tensor, batch: TrainingBatch, part: NDArray[np.intp], protocol: TrainingProtocol
     ) -> NDArray[np.float32]:
         networks = [network_of(weights, self.device) for weights in batch.initial_weights(part)]
         params = {name: p.detach() for name, p in stack_module_state(networks)[0].items()}
@@ -107,7 +107,7 @@ class ReferenceProcesses:
                 f"{self.processes} processes did not start within {START_TIMEOUT} s for {self.name}"
             ) from None
 
-    def curves(self, batch: TrainingBatch, protocol: Protocol) -> NDArray[np.float32]:
+    def curves(self, batch: TrainingBatch, protocol: TrainingProtocol) -> NDArray[np.float32]:
         """As `tdbench.engine.Engine.curves`; each process gets an equal share."""
         shares = [part for part in np.array_split(np.arange(len(batch)), self.processes) if len(part)]
         jobs = [(batch.part(part), protocol) for part in shares]
@@ -130,9 +130,9 @@ def _begin(ready: Any) -> None:
     mask = np.array([[True, True, True, False]])
     labels = np.array([[0, 1, 0, 1]], dtype=np.uint8)
     images = np.ones((4, 3, 32, 32), dtype=np.float32)
-    _curves(TrainingBatch.checked(images, labels, mask, np.zeros(1, dtype=np.uint64)), Protocol(steps=5))
+    _curves(TrainingBatch.checked(images, labels, mask, np.zeros(1, dtype=np.uint64)), TrainingProtocol(steps=5))
     ready.wait(START_TIMEOUT)
 
 
-def _curves(batch: TrainingBatch, protocol: Protocol) -> NDArray[np.float32]:
+def _curves(batch: TrainingBatch, protocol: TrainingProtocol) -> NDArray[np.float32]:
     return ReferenceEngine("cpu", threads=1).curves(batch, protocol)

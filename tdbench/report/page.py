@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tdbench.base import environment, stats
+from tdbench.base.files import write_bytes
 from tdbench.base.stats import Estimate
 from tdbench.leaderboard.boards import PROTOCOL_FIELDS, RunProtocol, load_boards
 from tdbench.leaderboard.standings import CountedRun, OverallTable, SpaceTable, Standing, Standings, standings
 from tdbench.report import charts
 from tdbench.report.charts import Chart, Group, Line, Member
-from tdbench.report.pictures import best_so_far, figure_png, image_png, strips_figure, write_bytes
+from tdbench.report.pictures import best_so_far, figure_png, image_png, strips_figure
 from tdbench.space.settings import SPACE_COLUMNS
 from tdbench.store.confirmations import space_references
 from tdbench.store.log import FILE_NAME, Store

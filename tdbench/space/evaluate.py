@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tdbench.base.rng import Stream, replicate_seeds
 from tdbench.engine.networks import IMAGE_SHAPE
-from tdbench.engine.protocol import Protocol, validation_size
+from tdbench.engine.protocol import TrainingProtocol, validation_size
 from tdbench.space.executor import Curves, Executor, Request, done, results
 from tdbench.space.image_set import ImageSet
 from tdbench.space.score import BLIND_SEEDS, baseline, generalization_level, informed_baseline, taskness
@@ -38,7 +38,7 @@ class BlindCase(NamedTuple):
         mask[self.n_positives : self.n_positives + validation_size(self.n) - self.validation_positives] = False
         blank = np.zeros((self.n, *IMAGE_SHAPE), dtype=np.float32)
         return Request(
-            ImageSet(blank, self.n_positives, Protocol(self.steps, self.lr)),
+            ImageSet(blank, self.n_positives, TrainingProtocol(self.steps, self.lr)),
             labels[None],
             replicate_seeds(Stream.BLIND, 0, 0, [0], BLIND_SEEDS),
             np.tile(mask, (BLIND_SEEDS, 1)),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.engine.networks import IMAGE_SHAPE
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 
 
 class ImageSet:
@@ -22,7 +22,7 @@ class ImageSet:
         protocol: how networks are trained.
     """
 
-    def __init__(self, images: NDArray[np.float32], n_positives: int, protocol: Protocol) -> None:
+    def __init__(self, images: NDArray[np.float32], n_positives: int, protocol: TrainingProtocol) -> None:
         """Raises ValueError where images have another shape, or P does not leave both labels in training."""
         images = np.array(images, dtype=np.float32, order="C")
         if images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE:

@@ -19,7 +19,7 @@ from tdbench.base.errors import UserError, nearest
 from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
 from tdbench.engine import Engine, make_engine
 from tdbench.engine.networks import NETWORK
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 from tdbench.space import references
 from tdbench.space.evaluate import Evaluator
 from tdbench.space.executor import LocalExecutor, Request
@@ -72,7 +72,7 @@ class TaskSpace(ImageSet):
             ratio: negatives per positive.
             seed: draws the classes, the images and their order, 0 to 2**32 - 1.
             classes: names of the ratio + 1 classes instead of random ones.
-            steps, lr, split: see `Protocol`.
+            steps, lr, split: see `TrainingProtocol`.
             engine, device: see `tdbench.engine.make_engine`; an engine already made is used as it is.
             data_dir, download: see `tdbench.space.sources.load_source`.
 
@@ -82,7 +82,7 @@ class TaskSpace(ImageSet):
         n, ratio, seed = operator.index(n), operator.index(ratio), operator.index(seed)
         check_sizes(n, ratio)
         check_seed("space seed", seed)
-        protocol = Protocol(steps, lr, split)
+        protocol = TrainingProtocol(steps, lr, split)
         self.ratio, self.seed = ratio, seed
         n_positives = n // (ratio + 1)
         source = load_source(data, data_dir, download) if isinstance(data, str) else data

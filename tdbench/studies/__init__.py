@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tdbench.base.errors import UserError, nearest
-from tdbench.report.pictures import figure_png, write_bytes
+from tdbench.base.files import write_bytes
+from tdbench.report.pictures import figure_png
 from tdbench.studies._lab import Findings, Lab
 
 NAMES = (

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tdbench.base.errors import UserError, nearest
 from tdbench.base.rng import Stream, permutation
 from tdbench.base.stats import Estimate, interval, mean_interval
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 from tdbench.report.pictures import INK, style_axes
 from tdbench.space.image_set import ImageSet, standardize
 from tdbench.space.settings import check_seed
@@ -53,8 +53,8 @@ class TrainingSettings:
         _ = self.protocol  # raises for steps and lr
 
     @property
-    def protocol(self) -> Protocol:
-        return Protocol(self.steps, self.lr)
+    def protocol(self) -> TrainingProtocol:
+        return TrainingProtocol(self.steps, self.lr)
 
     @property
     def set_seeds(self) -> range:
@@ -112,7 +112,13 @@ def class_images(source: Source, name: str, count: int, seed: int) -> NDArray[np
 
 
 def one_against_rest(
-    source: Source, positive: str, negatives: Sequence[str], n_positives: int, n_negatives: int, seed: int, p: Protocol
+    source: Source,
+    positive: str,
+    negatives: Sequence[str],
+    n_positives: int,
+    n_negatives: int,
+    seed: int,
+    p: TrainingProtocol,
 ) -> tuple[ImageSet, NDArray[np.uint8]]:
     """Images of one class against others: the image set, shuffled, and its (N,) labels.
 
@@ -127,7 +133,7 @@ def one_against_rest(
     index = np.concatenate(picked)
     labels = (np.arange(len(index)) < n_positives).astype(np.uint8)
     order = permutation(len(index), Stream.SHUFFLE, (np.int64(seed), np.int64(0)))
-    return ImageSet(standardize(source.images[index[order]]), n_positives, p), labels[order]
+    return ImageSet(standardize(source.images[index[order]]), n_positives, protocol), labels[order]
 
 
 def choose_classes(source: Source, wanted: int, preferred: Sequence[str], seed: int) -> list[str]:

@@ -22,7 +22,7 @@ from tdbench.arena.campaign import run_all
 from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
 from tdbench.base.stats import Estimate, mean_interval
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import Network, network, torch_threads
 from tdbench.report.charts import MARKERS, SERIES
 from tdbench.settings import RunSettings
@@ -71,7 +71,7 @@ class Settings(TrainingSettings):
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.ridge > 0:
             raise UserError(f"ridge must be above 0, got {self.ridge:g}")
-        Protocol(self.short_steps, self.lr)
+        TrainingProtocol(self.short_steps, self.lr)
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _summed_training_loss(
     """
 
     def compute() -> NDArray[np.float64]:
-        protocol = Protocol(settings.short_steps, settings.lr)
+        protocol = TrainingProtocol(settings.short_steps, settings.lr)
         twice = ImageSet(np.concatenate([space.images, space.images]), 2 * space.n_positives, protocol)
         seeds = np.repeat(replicate_seeds(Stream.STUDY, space.seed, 1, [0], 1), len(labels), axis=0)
         train = np.tile(np.arange(2 * space.n) < space.n, (len(labels), 1))

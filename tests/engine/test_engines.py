@@ -16,7 +16,7 @@ from tdbench.engine import TrainingBatch, make_engine, native
 from tdbench.engine import engine as engines
 from tdbench.engine.batched import BatchedEngine
 from tdbench.engine.networks import LAYERS, initial_weights
-from tdbench.engine.protocol import Protocol, train_masks
+from tdbench.engine.protocol import TrainingProtocol, train_masks
 from tdbench.engine.reference import Network, ReferenceEngine, network
 from tdbench.space.executor import Request
 from tdbench.space.image_set import standardize
@@ -24,7 +24,7 @@ from tdbench.space.score import generalization_level
 from tdbench.space.sources import load_source
 from tdbench.space.task_space import TaskSpace
 
-FEW = Protocol(steps=6)
+FEW = TrainingProtocol(steps=6)
 
 
 @pytest.fixture(params=["reference", "batched", "native"])
@@ -112,7 +112,7 @@ def test_reference_is_a_plain_loop_with_pytorchs_adam():
         optimizer.zero_grad()
         F.cross_entropy(net(x[train]), y[train]).backward()
         optimizer.step()
-    np.testing.assert_allclose(batch.curves(ReferenceEngine(), Protocol(8, 0.002))[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(batch.curves(ReferenceEngine(), TrainingProtocol(8, 0.002))[0], expected, rtol=1e-5)
 
 
 def test_the_network_has_the_parameters_of_the_definition():
@@ -130,7 +130,7 @@ def test_curves_agree_with_reference_after_a_few_steps(fast):
 
 @pytest.mark.parametrize("lr", [1e-4, 1e-2])
 def test_learning_rate_means_what_it_means_to_adam(fast, lr):
-    batch, protocol = Batch(size=3), Protocol(6, lr)
+    batch, protocol = Batch(size=3), TrainingProtocol(6, lr)
     np.testing.assert_allclose(
         batch.curves(fast, protocol), batch.curves(ReferenceEngine(), protocol), rtol=1e-3, atol=1e-4
     )
@@ -232,13 +232,13 @@ def test_no_trainings_give_no_curves(engine):
 def test_blank_images_train_to_finite_losses_below_chance(engine):
     batch = Batch(n=15, size=3)
     batch.images[:] = 0
-    curves = batch.curves(engine, Protocol(40))
+    curves = batch.curves(engine, TrainingProtocol(40))
     assert np.isfinite(curves).all()
     assert (generalization_level(curves) < math.log(2)).all()
 
 
 def test_curves_are_float32_with_one_entry_a_step(engine):
-    curves = Batch(size=3).curves(engine, Protocol(9))
+    curves = Batch(size=3).curves(engine, TrainingProtocol(9))
     assert (curves.shape, curves.dtype) == ((3, 9), np.float32)
 
 

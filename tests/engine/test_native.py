@@ -21,13 +21,13 @@ from tdbench.base.errors import UserError
 from tdbench.engine import TrainingBatch, native
 from tdbench.engine.native import NativeEngine
 from tdbench.engine.networks import initial_weights
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import ReferenceEngine
 
 REASON = native.unavailable()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 ISAS = native.available_isas()
-FEW = Protocol(steps=6)
+FEW = TrainingProtocol(steps=6)
 
 
 class Batch:
@@ -62,7 +62,7 @@ def test_curves_agree_with_reference(isa):
 
 @pytest.mark.parametrize("lr", [1e-4, 1e-2])
 def test_learning_rate_means_what_it_means_to_adam(lr):
-    batch, protocol = Batch(n=12, size=2), Protocol(steps=5, lr=lr)
+    batch, protocol = Batch(n=12, size=2), TrainingProtocol(steps=5, lr=lr)
     expected = batch.curves(ReferenceEngine(threads=1), protocol)
     np.testing.assert_allclose(batch.curves(NativeEngine(), protocol), expected, rtol=1e-3, atol=1e-4)
 
@@ -70,13 +70,13 @@ def test_learning_rate_means_what_it_means_to_adam(lr):
 @settings(max_examples=8, deadline=None)
 @given(n=st.integers(2, 70), size=st.integers(1, 5), seed=st.integers(0, 2**32))
 def test_any_number_of_images_and_any_mask(n, size, seed):
-    batch, protocol = Batch(n, size, seed), Protocol(steps=5)
+    batch, protocol = Batch(n, size, seed), TrainingProtocol(steps=5)
     expected = batch.curves(ReferenceEngine(threads=1), protocol)
     np.testing.assert_allclose(batch.curves(NativeEngine(), protocol), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_generalization_level_after_a_whole_training_agrees_with_reference():
-    batch, protocol = Batch(n=15, size=20), Protocol(steps=60)
+    batch, protocol = Batch(n=15, size=20), TrainingProtocol(steps=60)
 
     def level(curves):
         return np.median(np.lib.stride_tricks.sliding_window_view(curves, 5, axis=1), axis=2).min(axis=1)
@@ -128,7 +128,7 @@ def test_equal_images_are_trained_like_reference_trains_them(value):
 
 
 def test_dead_relus_leave_a_finite_constant_curve():
-    batch, protocol = Batch(n=8, size=2), Protocol(steps=12, lr=1.0)
+    batch, protocol = Batch(n=8, size=2), TrainingProtocol(steps=12, lr=1.0)
     batch.images = -np.abs(batch.images) * 50
     expected = batch.curves(ReferenceEngine(threads=1), protocol)
     dead = np.abs(np.diff(expected[:, -4:], axis=1)) < 1
@@ -138,7 +138,7 @@ def test_dead_relus_leave_a_finite_constant_curve():
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_diverged_training_has_a_non_finite_curve(isa):
     batch = Batch(n=8, size=2)
-    curves = batch.curves(NativeEngine(isa=isa), Protocol(steps=5, lr=1e30))
+    curves = batch.curves(NativeEngine(isa=isa), TrainingProtocol(steps=5, lr=1e30))
     assert np.isfinite(curves[:, 0]).all()
     assert not np.isfinite(curves[:, 2:]).any()
 
@@ -187,7 +187,7 @@ def test_ctrl_c_stops_within_a_training_step():
     interrupt.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        batch.curves(NativeEngine(), Protocol(steps=20_000))
+        batch.curves(NativeEngine(), TrainingProtocol(steps=20_000))
     assert time.monotonic() - start < 5
 
 
@@ -201,7 +201,7 @@ def test_the_gil_is_free_while_the_kernel_runs():
 
     counter = threading.Thread(target=count)
     counter.start()
-    batch.curves(NativeEngine(), Protocol(steps=60))
+    batch.curves(NativeEngine(), TrainingProtocol(steps=60))
     stop.set()
     counter.join()
     assert len(beats) >= 3
@@ -222,12 +222,12 @@ def grown_by(calls, batch, protocol):
 
 
 def test_memory_does_not_grow_with_calls():
-    assert grown_by(100, Batch(n=2, size=3, sets=2), Protocol(steps=5)) < 20
+    assert grown_by(100, Batch(n=2, size=3, sets=2), TrainingProtocol(steps=5)) < 20
 
 
 @pytest.mark.long
 def test_memory_does_not_grow_over_20000_trainings():
-    assert grown_by(100, Batch(n=5, size=200), Protocol(steps=5)) < 20
+    assert grown_by(100, Batch(n=5, size=200), TrainingProtocol(steps=5)) < 20
 
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])

@@ -13,7 +13,7 @@ from scipy import stats
 
 from tdbench.base.errors import UserError
 from tdbench.base.rng import random_labelings
-from tdbench.engine.protocol import Protocol, train_masks, validation_counts, validation_size
+from tdbench.engine.protocol import TrainingProtocol, train_masks, validation_counts, validation_size
 
 SEED = st.integers(0, 2**64 - 1)
 SIZES = st.tuples(st.integers(2, 30), st.integers(1, 39)).map(lambda pr: (pr[0] * (pr[1] + 1), pr[0]))  # (N, P)
@@ -125,9 +125,9 @@ def test_splitting_leaves_labels_and_global_generators_alone(random_state_untouc
 )
 def test_a_protocol_that_cannot_train_is_an_error(settings, message):
     with pytest.raises(UserError, match=message):
-        Protocol(**settings)
+        TrainingProtocol(**settings)
 
 
 def test_numbers_of_any_type_make_one_protocol():
-    assert Protocol(np.int64(7), np.float64(1)) == Protocol(7, 1)
-    assert str(Protocol(np.int64(7), np.float64(1))) == str(Protocol(7, 1))
+    assert TrainingProtocol(np.int64(7), np.float64(1)) == TrainingProtocol(7, 1)
+    assert str(TrainingProtocol(np.int64(7), np.float64(1))) == str(TrainingProtocol(7, 1))

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from tdbench.engine import Stopped, TrainingBatch, make_engine, native
 from tdbench.engine.networks import LOGITS_CHUNK, NETWORK, initial_weights, logits
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import Network, network_of
 
-FEW = Protocol(steps=5)
-ENDLESS = Protocol(steps=100_000)
+FEW = TrainingProtocol(steps=5)
+ENDLESS = TrainingProtocol(steps=100_000)
 NATIVE = pytest.param("native", marks=pytest.mark.skipif(native.unavailable() is not None, reason="it is not built"))
 every_engine = pytest.mark.parametrize("name", ["reference", "batched", NATIVE])
 
@@ -67,8 +67,8 @@ def test_native_keeps_these_promises_where_networks_share_a_thread_or_a_thread_t
 @every_engine
 def test_training_on_from_weights_begins_where_they_were_after_that_many_steps(name):
     engine, batch = make_engine(name, "cpu", 1), make_batch(n=12, size=3)
-    after = engine.train(batch, Protocol(steps=7)).weights
-    whole = engine.curves(batch, Protocol(steps=8))
+    after = engine.train(batch, TrainingProtocol(steps=7)).weights
+    whole = engine.curves(batch, TrainingProtocol(steps=8))
     np.testing.assert_array_equal(engine.curves(starting_from(batch, after), FEW)[:, 0], whole[:, 7])
 
 
@@ -76,7 +76,7 @@ def test_training_on_from_weights_begins_where_they_were_after_that_many_steps(n
 def test_training_on_is_adam_from_those_weights(name):
     batch = make_batch(n=10, size=2)
     start = make_engine("batched", "cpu", 1).train(batch, FEW).weights
-    trained = make_engine(name, "cpu", 1).train(starting_from(batch, start), Protocol(steps=6, lr=0.002))
+    trained = make_engine(name, "cpu", 1).train(starting_from(batch, start), TrainingProtocol(steps=6, lr=0.002))
     x = torch.tensor(batch.images[0])
     for b in range(len(batch)):
         net, y, train = network_of(start[b]), torch.tensor(batch.labels[b]).long(), torch.tensor(batch.train_mask[b])
@@ -185,7 +185,7 @@ def test_logits_of_a_network_do_not_depend_on_the_others():
 def test_logits_of_trained_networks_give_the_next_validation_loss(name):
     engine, batch = make_engine(name, "cpu", 1), make_batch(n=12, size=3, seed=1)
     trained = engine.train(batch, FEW)
-    following = engine.curves(batch, Protocol(steps=6))[:, 5]
+    following = engine.curves(batch, TrainingProtocol(steps=6))[:, 5]
     losses = -F.log_softmax(torch.tensor(logits(trained.weights, batch.images[0])), dim=2).numpy()
     own = np.take_along_axis(losses, batch.labels[:, :, None].astype(int), axis=2)[:, :, 0]
     expected = [

@@ -19,7 +19,7 @@ from PIL import Image
 from tdbench import UserError
 from tdbench.cli import tdbench
 from tdbench.engine import TrainingBatch, make_engine, native
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import torch_threads
 from tdbench.perf import engines as perf
 from tdbench.perf import searchers as searcher_costs
@@ -70,14 +70,14 @@ def batch(n: int, size: int) -> TrainingBatch:
 
 @pytest.mark.parametrize("chunk", [1, 2, 8])
 def test_torch_func_computes_the_curves_of_the_reference(chunk: int) -> None:
-    work, protocol = batch(n=11, size=5), Protocol(steps=12)
+    work, protocol = batch(n=11, size=5), TrainingProtocol(steps=12)
     expected = make_engine("reference", "cpu").curves(work, protocol)
     np.testing.assert_allclose(TorchFunc("cpu", chunk).curves(work, protocol), expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_processes_compute_the_curves_of_the_reference(processes: ReferenceProcesses, size: int) -> None:
-    work, protocol = batch(n=11, size=size), Protocol(steps=8)
+    work, protocol = batch(n=11, size=size), TrainingProtocol(steps=8)
     expected = make_engine("reference", "cpu").curves(work, protocol)
     np.testing.assert_allclose(processes.curves(work, protocol), expected, atol=2e-4)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tdbench import TaskSpace
 from tdbench.engine import TrainingBatch, make_engine
 from tdbench.engine.engine import Stopped
-from tdbench.engine.protocol import Protocol
+from tdbench.engine.protocol import TrainingProtocol
 from tdbench.space.evaluate import Evaluator
 from tdbench.space.executor import LocalExecutor, Request, results, train
 
@@ -30,7 +30,7 @@ class Counted:
         self.calls: list[int] = []
 
     def curves(
-        self, batch: TrainingBatch, protocol: Protocol, stop: threading.Event | None = None
+        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
         self.calls.append(len(batch))
         return ENGINE.curves(batch, protocol, stop)

@@ -15,7 +15,7 @@ from tdbench import TaskSpace
 from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, replicate_seeds
 from tdbench.engine import TrainingBatch, make_engine
-from tdbench.engine.protocol import Protocol, train_masks, validation_size
+from tdbench.engine.protocol import TrainingProtocol, train_masks, validation_size
 from tdbench.space.evaluate import Evaluator
 from tdbench.space.executor import LocalExecutor, Request
 from tdbench.space.image_set import standardize
@@ -303,7 +303,7 @@ def independent_baseline(space, validation_positives):
     seeds = replicate_seeds(Stream.BLIND, 0, 0, [0], 8)[0]
     blank = np.zeros((n, 3, 32, 32), dtype=np.float32)
     batch = TrainingBatch.checked(blank, np.tile(labels, (8, 1)), np.tile(mask, (8, 1)), seeds)
-    curves = make_engine("reference", "cpu").curves(batch, Protocol(space.protocol.steps, space.protocol.lr))
+    curves = make_engine("reference", "cpu").curves(batch, TrainingProtocol(space.protocol.steps, space.protocol.lr))
     return (informed + generalization_level(curves).mean()) / 2
 
 
