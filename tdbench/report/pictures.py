@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tdbench.base.errors import UserError
+from tdbench.report.style import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, ZERO, style_axes
 from tdbench.space.sources import SIDE
 
 MOST_SHOWN = 100  # images of one side of a labeling in a picture
 MOST_IN_STRIP = 16
-TOLD_COLOUR, CONFIRMED_COLOUR, INK, PALE_INK = "#c2410c", "#1d4ed8", "#1f2937", "#6b7280"
-GRID, ZERO = "#e5e7eb", "#9ca3af"
 _DPI = 150
 _WIDTH = 8.0  # inches
 _MARGIN = 0.12
@@ -183,15 +182,6 @@ def _heading(figure: Figure, height: float, title: str, told: float, confirmed: 
     size = 12 if len(line) <= 66 else 9
     figure.text(x, 1 - 0.12 / height, line, fontsize=size, weight="bold", color=INK, va="top", parse_math=False)
     figure.text(x, 1 - 0.38 / height, scores_text(told, confirmed, se), fontsize=10, color=INK, va="top")
-
-
-def style_axes(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
-    """The look that all axes of the project share."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom", "top"]].set_color(ZERO)
-    axes.tick_params(labelsize=8.5, colors=INK)
-    axes.grid(axis=grid, color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
 
 
 def _grid_rows(counts: list[int]) -> int:

@@ -18,7 +18,7 @@ from tdbench.base.errors import UserError, nearest
 from tdbench.base.rng import Stream, permutation
 from tdbench.base.stats import Estimate, interval, mean_interval
 from tdbench.engine.protocol import Protocol
-from tdbench.report.pictures import INK, style_axes
+from tdbench.report.style import INK, style_axes
 from tdbench.space.image_set import ImageSet, standardize
 from tdbench.space.settings import check_seed
 from tdbench.space.sources import Source
