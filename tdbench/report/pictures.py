@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import os
@@ -23,6 +24,8 @@ from tdbench.space.sources import SIDE
 
 MOST_SHOWN = 100  # images of one side of a labeling in a picture
 MOST_IN_STRIP = 16
+SPRITE_COLUMNS = 25  # images in a row of a space's sprite
+_LARGE_SET = 200  # images from which a sprite is halved, so that the page stays light
 _DPI = 150
 _WIDTH = 8.0  # inches
 _MARGIN = 0.12
@@ -125,6 +128,18 @@ def montage(images: _Pixels, columns: int, rows: int | None = None, gap: int = _
     flat[: len(images), :SIDE, :SIDE, 3] = 255
     joined = grid.transpose(0, 2, 1, 3, 4).reshape(rows * (SIDE + gap), columns * (SIDE + gap), 4)
     return joined[: rows * (SIDE + gap) - gap, : columns * (SIDE + gap) - gap]
+
+
+def sprite(pixels: _Pixels) -> str:
+    """All images of a space in one PNG, as a data URI; large sets at half size."""
+    side = pixels.shape[1] // (2 if len(pixels) > _LARGE_SET else 1)
+    rows = -(-len(pixels) // SPRITE_COLUMNS)
+    sheet = np.zeros((rows, side, SPRITE_COLUMNS, side, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        small = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
+        sheet[i // SPRITE_COLUMNS, :, i % SPRITE_COLUMNS] = small
+    png = image_png(sheet.reshape(rows * side, SPRITE_COLUMNS * side, 3))
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def image_png(image: _Pixels) -> bytes:
