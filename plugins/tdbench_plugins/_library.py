@@ -40,7 +40,7 @@ def quiet(logger_name: str | None = None) -> Iterator[None]:
 
 
 class BorrowedRandomState:
-    """Lends a library numpy's and Python's global generators without anybody else noticing.
+    """Lends a library numpy's and Python's global generators, and puts their state back.
 
     Some libraries draw from them whatever generator they are given. Inside ``with borrowed:`` the global
     generators continue a private sequence that starts at `seed`; outside they are as they were.

@@ -7,7 +7,7 @@ Perez-Liebana, *Efficient noisy optimisation with the sliding window compact gen
 2017), compare each new sample with all of the last W, so that each evaluation is used 2 W times instead of once, and
 none is repeated.
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - **Exactly P positives** in each sample, each image with exactly its probability (`_subsets.sample`). Winner and loser
   have equally many ones, so an update keeps the sum of the probabilities at P.

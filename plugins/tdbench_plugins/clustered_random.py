@@ -1,6 +1,6 @@
 """`clustered-random`: random search over cluster representatives, not label vectors (definitions, sections 7 and 8).
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - M = `SAMPLES_PER_CLUSTER` x K uniform label vectors (duplicates kept), K = budget clusters.
 - `tdbench.toolkit.kmeans`, which the study of clustering measures too. Its k-means++ is most of the cost

@@ -1,6 +1,6 @@
 """`cmaes`: CMA-ES through pycma, in the box [0, 1]^dim.
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - **Population** = max(4 + floor(3 ln dim), batch size): pycma's default, or one generation per batch where a batch
   is larger. A larger population than the default makes CMA-ES slower but more robust to noise, which there is here.

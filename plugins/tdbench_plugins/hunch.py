@@ -1,7 +1,7 @@
-"""`hunch`: begins with what the untrained network finds alike, and corrects that by what it is told.
+"""`hunch`: begins with the images that the untrained network treats alike, and corrects that by what it is told.
 
 The hunch: labelings of low leave-one-out error under the tangent kernel (see `ntk_loo`) tend to generalize, at every
-ridge. Each of these errors is a quadratic form z'Mz of the centred labels z = y - P/N, so the whole searcher thinks in
+ridge. Each of these errors is a quadratic form z'Mz of the centred labels z = y - P/N, so the whole searcher works with
 quadratic forms. The mean loss of a labeling is modelled as
 
     constant + sum of weight_r z'M_r z over several ridges r + z'Qz,   Q = U W U'
@@ -18,9 +18,9 @@ all evaluations by Bayesian linear regression. Three parts of the budget:
 3. **Final** (`FINAL`): sequential halving among the leading labelings.
 
 Leading, and recommended, are those of the lowest posterior mean plus `CAUTION` deviations, where a labeling's own
-evaluations are combined with what the model expects of it, give or take `UNEXPLAINED`.
+evaluations are combined with what the model expects of it, with a variance of `UNEXPLAINED`.
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - **The model**: on 600 single evaluations each of two image sets (labelings up to four exchanges from such minima), the
   ridges alone predicted a left-out fifth with a correlation of 0.45 and 0.46, free forms alone 0.42 and 0.40, both 0.47

@@ -1,6 +1,6 @@
 """`twopointsde` and `nevergrad:NAME`: the optimizers of Nevergrad, asked and told one batch at a time.
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - **Array and start.** ``Array(shape=(dim,), lower=0, upper=1)``, what Nevergrad's own documentation leads to. Its
   optimizers then start Gaussian around 0.5 (deviation 1/6) and bounce off the bounds. A labeling depends only on the

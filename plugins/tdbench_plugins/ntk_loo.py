@@ -13,7 +13,7 @@ A = (K + ridge I)^-1 and M = A diag(A)^-2 A, the summed squared error of labels 
    less deviation), half to neighbours of the `LEADERS` best, one exchange away.
 3. **Final** (`FINAL`): sequential halving among the best, of which one is recommended: the lowest mean plus deviation.
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - **Ridges** from 0.001 to 10, at a mean diagonal of K of 1: on image sets of CIFAR-10 and CIFAR-100 no single one
   had the labeling that confirmed best, and which had it differed from set to set.

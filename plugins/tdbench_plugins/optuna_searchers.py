@@ -1,6 +1,6 @@
 """`tpe` and `optuna:NAME`: Optuna's samplers through a study's ask and tell, one float parameter per score.
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - **tpe** is `TPESampler` at Optuna's defaults: multivariate and constant liar (both since Optuna 5; asked for by
   name, so that Optuna 4 runs the same algorithm), 24 candidates, 10 random trials to start with. Constant liar keeps

@@ -1,6 +1,6 @@
 """`pca:D`, `features:D`, `ntk:D`, `clusters:D`: D numbers that say what the images look like (definitions, section 8).
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - **Directions** (all but `clusters`) are the D leading eigenvectors of an (N, N) kernel of the images, centred as in
   kernel PCA (Schoelkopf, Smola & Mueller, Neural Computation 1998, appendix B), since only the order of scores counts.

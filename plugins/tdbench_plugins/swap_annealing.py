@@ -6,14 +6,14 @@ together. The next state is drawn from the state and its neighbours with probabi
 heat bath, of which a batch is the parallel form: single chains of one neighbour per tell, as many as a batch, would
 each be too short.
 
-`swap-annealing:resample` doubts what it is told (Gutjahr & Pflug, *Simulated annealing for noisy cost functions*, J.
-Global Optimization 8, 1996; Branke, Meisel & Schmidt, *Simulated annealing in the presence of noise*, J. Heuristics 14,
-2008: more evaluations of the subsets that a decision is between). Half of the evaluations (`RESAMPLED`) go to the state
-and its `LEADERS` best neighbours so far once more, the least evaluated first, so that luck wears off; only subsets with
-`TRUSTED` evaluations or more can be the next state. Losses are means over all evaluations of a subset. Without
-resampling, a state that was lucky once is hardly ever left again: that is what plain annealing does under noise.
+`swap-annealing:resample` evaluates once more what it decides between (Gutjahr & Pflug, *Simulated annealing for noisy
+cost functions*, J. Global Optimization 8, 1996; Branke, Meisel & Schmidt, *Simulated annealing in the presence of
+noise*, J. Heuristics 14, 2008). Half of the evaluations (`RESAMPLED`) go to the state and its `LEADERS` best neighbours
+so far, the least evaluated first, so that luck averages out; only subsets with `TRUSTED` evaluations or more can be the
+next state. Losses are means over all evaluations of a subset. Without resampling, a state that was lucky once is hardly
+ever left again, which is how plain annealing fails under noise.
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - **Temperature**: the standard deviation of all losses told so far (White, *Concepts of scale in simulated annealing*,
   1984) at the start, so that it has the objective's own scale, noise included; then falling geometrically to 1 /

@@ -4,7 +4,7 @@ Muehlenbein & Paass, *From recombination of genes to the estimation of distribut
 generation, keep the better part of it (truncation selection), take the share of kept samples that have a one at i as
 the probability of i, and begin again.
 
-Settings, chosen knowingly:
+Settings, and why:
 
 - **Exactly P positives** in each sample, each image with exactly its probability (`_subsets.sample`). Images the
   search does not decide on stay near P / N instead of drifting to P ones by accident.

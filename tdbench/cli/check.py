@@ -30,7 +30,7 @@ def check(name: str, plugins: tuple[str, ...], timeout: float, deterministic: bo
 
     Exits with 0 where it holds, 1 where a check fails, and 2 where there is nothing of that name.
     """
-    from tdbench.testing.apart import CheckRun
+    from tdbench.testing.check_run import CheckRun
 
     if not 0 < timeout <= MAX_TIMEOUT:
         raise UserError(f"timeout must be a number of seconds above 0 and at most {MAX_TIMEOUT}, got {timeout:g}")

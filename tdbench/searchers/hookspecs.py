@@ -22,7 +22,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class RegisterSearcher(typing.Protocol):
-    """What a plugin calls, once for each searcher it brings."""
+    """What a plugin calls, once for each of its searchers."""
 
     def __call__(
         self,
@@ -61,7 +61,7 @@ def register_searchers(register: RegisterSearcher) -> None:
 
 
 class RegisterReduction(typing.Protocol):
-    """What a plugin calls, once for each reduction it brings."""
+    """What a plugin calls, once for each of its reductions."""
 
     def __call__(
         self,

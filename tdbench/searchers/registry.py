@@ -98,6 +98,8 @@ R = TypeVar("R", bound=Registered)
 class Kind(Generic[R]):
     """A kind of plugin: all that loading needs to know of it.
 
+    One more kind is a hook in `hookspecs`, a `Registered`, a `Kind`, and a field of `Plugins`.
+
     Attributes:
         what: what it is called in messages.
         hook: the hook that its plugins implement, in `hookspecs`.
@@ -203,8 +205,8 @@ class Plugins:
         """The registration that ``name:D`` or ``name`` means, and D where it takes one.
 
         Raises:
-            UserError: unknown name (with the nearest ones), one that two plugins claim, or a D that is missing, too
-                much, or no whole number from 1.
+            UserError: unknown name (with the nearest ones), one that two plugins claim, or a D that is missing,
+                unwanted, or no whole number from 1.
         """
         family, colon, written = name.partition(":")
         self.reductions.refuse_conflict(family)
@@ -223,15 +225,15 @@ class Plugins:
             )
         return registration, int(written)
 
-    def _unknown(self, name: str, known: Registrations[Any]) -> UserError:
-        close = nearest(name, [registration.shown for registration in known.values()])
-        return UserError(f"unknown {known.kind.what} {name!r}{close}{self.failed_hint()}")
-
     def failed_hint(self) -> str:
         """The end of a message about an unknown name: it may be one of a plugin that failed."""
         if not self.failures:
             return ""
         return f" (plugins that failed to load: {', '.join(sorted(self.failures))}; see `tdbench searchers`)"
+
+    def _unknown(self, name: str, known: Registrations[Any]) -> UserError:
+        close = nearest(name, [registration.shown for registration in known.values()])
+        return UserError(f"unknown {known.kind.what} {name!r}{close}{self.failed_hint()}")
 
 
 def load_plugins(extra: Iterable[str] = (), *, extra_must_load: bool = False) -> Plugins:

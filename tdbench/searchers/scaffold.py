@@ -60,7 +60,7 @@ class NewSearcher:
 
     @property
     def package(self) -> str:
-        """Of the distribution; with its hyphen no module, so that a folder of that name can hide none."""
+        """The distribution's name. Its hyphen keeps a folder of that name from hiding a Python module."""
         return f"tdbench-{self.name}"
 
     @property
@@ -80,7 +80,7 @@ class NewSearcher:
 
 
 def write_package(name: str, to: Path | None = None) -> Path:
-    """Write the package of a new searcher, whole or not at all, and return its folder.
+    """Write the package of a new searcher, completely or not at all, and return its folder.
 
     Args:
         to: the folder to make; ``tdbench-NAME`` in the working directory by default.
@@ -96,7 +96,7 @@ def write_package(name: str, to: Path | None = None) -> Path:
         if not folder.parent.is_dir():
             raise UserError(f"there is no folder {folder.parent} to make {folder.name} in")
         with tempfile.TemporaryDirectory(prefix=".tdbench-new-", dir=folder.parent) as scratch:
-            draft = Path(scratch) / "package"  # of ordinary permissions, which the scratch folder is not
+            draft = Path(scratch) / "package"  # with ordinary permissions, unlike the scratch folder
             _render(new, draft)
             draft.rename(folder)
     except OSError as error:
@@ -123,4 +123,4 @@ def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
-        return True  # something odd has the name
+        return True  # the name is taken by something that cannot be imported

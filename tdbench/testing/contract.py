@@ -99,7 +99,8 @@ class Contract(ABC, Generic[S, R]):
     @classmethod
     def checks(cls) -> tuple[str, ...]:
         """The names of all checks, in the order in which they are run."""
-        return tuple(name.removeprefix(_TEST) for name in vars(cls) if name.startswith(_TEST))
+        methods = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
+        return tuple(name.removeprefix(_TEST) for name in methods if name.startswith(_TEST))
 
     @abstractmethod
     def _named(self, found: Plugins, name: str) -> S:

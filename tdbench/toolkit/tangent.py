@@ -1,6 +1,6 @@
-"""The tangent kernel of the network on an image set: what it would find alike before it has learned anything.
+"""The tangent kernel of the network on an image set: which images the untrained network treats alike.
 
-Searchers and reductions that look at the images start from it. No label vector is involved and nothing is trained.
+Searchers and reductions that look at the images start from it. It needs no label vector and no training.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _gradient_parts(net: Network, x: torch.Tensor) -> list[tuple[torch.Tensor, t
     logits = net(x)
     for hook in hooks:
         hook.remove()
-    # Images do not meet in the network, so the gradient of the sum holds each image's own signal.
+    # The network treats each image alone, so the gradient of the sum holds each image's own signal.
     signals = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), [output for _, _, output in seen])
     return [_parts(layer, inputs, signal) for (layer, inputs, _), signal in zip(seen, signals, strict=True)]
 

@@ -18,7 +18,7 @@ from tdbench.cli import COMMANDS
 from tdbench.engine import cuda_available
 from tdbench.space.sources import NAMED
 from tdbench.testing import SearcherContract
-from tdbench.testing.apart import CheckRun
+from tdbench.testing.check_run import CheckRun
 
 NAMES = SearcherContract.checks()
 SEARCHERS = ("clustered-random", "cmaes", "random", "tpe", "twopointsde")

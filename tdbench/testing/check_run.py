@@ -75,7 +75,7 @@ class _Child(ChildProcess):
     """The parent's end: a process that runs the contract from check number `first` on."""
 
     def __init__(self, name: str, plugins: Sequence[str], deterministic: bool, first: int) -> None:
-        super().__init__("tdbench.testing.apart", json.dumps([name, list(plugins), deterministic, first]))
+        super().__init__("tdbench.testing.check_run", json.dumps([name, list(plugins), deterministic, first]))
 
     def __enter__(self) -> _Child:
         return self
