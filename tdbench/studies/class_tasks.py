@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tdbench.base.stats import Estimate
 from tdbench.engine.protocol import validation_counts, validation_size
-from tdbench.report.charts import SERIES
+from tdbench.report.style import SERIES
 from tdbench.space.executor import study_request
 from tdbench.space.score import informed_baseline
 from tdbench.space.task_space import TaskSpace

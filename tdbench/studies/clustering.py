@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from tdbench.base.errors import UserError
 from tdbench.base.rng import random_labelings
 from tdbench.base.stats import Estimate, mean_interval
-from tdbench.report.charts import SERIES
-from tdbench.report.pictures import INK, PALE_INK
+from tdbench.report.style import INK, PALE_INK, SERIES
 from tdbench.space.settings import check_seed
 from tdbench.space.task_space import check_sizes
 from tdbench.studies._common import interval_words, label_axes, panels, setting, shown

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate
-from tdbench.report.charts import SERIES
-from tdbench.report.pictures import PALE_INK
+from tdbench.report.style import PALE_INK, SERIES
 from tdbench.space.executor import study_request
 from tdbench.space.image_set import ImageSet, standardize
 from tdbench.space.sources import Source

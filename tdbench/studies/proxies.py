@@ -24,7 +24,7 @@ from tdbench.base.rng import Stream, permutation, random_labelings, replicate_se
 from tdbench.base.stats import Estimate, mean_interval
 from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import Network, network, torch_threads
-from tdbench.report.charts import MARKERS, SERIES
+from tdbench.report.style import MARKERS, SERIES
 from tdbench.settings import RunSettings
 from tdbench.space.executor import Request, study_request
 from tdbench.space.image_set import ImageSet

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate, mean_interval
-from tdbench.report.pictures import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, ZERO
+from tdbench.report.style import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, ZERO
 from tdbench.space.executor import Request
 from tdbench.space.score import standard_error
 from tdbench.space.sources import Source

@@ -21,8 +21,7 @@ from sklearn.metrics import roc_curve
 from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate, two_stage_interval
 from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, random_requests, threshold_of
-from tdbench.report.charts import SERIES
-from tdbench.report.pictures import INK, PALE_INK
+from tdbench.report.style import INK, PALE_INK, SERIES
 from tdbench.space.executor import study_request
 from tdbench.space.references import ReferenceTask
 from tdbench.space.sources import Source

@@ -21,8 +21,8 @@ from tdbench.api import write_picture
 from tdbench.arena.campaign import run_all
 from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate, mean_interval
-from tdbench.report.charts import SERIES
-from tdbench.report.pictures import CONFIRMED_COLOUR, PALE_INK, TOLD_COLOUR, ZERO, montage
+from tdbench.report.pictures import montage
+from tdbench.report.style import CONFIRMED_COLOUR, PALE_INK, SERIES, TOLD_COLOUR, ZERO
 from tdbench.settings import RunSettings
 from tdbench.space.settings import check_seed
 from tdbench.store.confirmations import ReferenceScore

@@ -1,0 +1,63 @@
+"""What the report is made of: the ranked tables of an output folder, and what its evaluation log adds to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.leaderboard.boards import PROTOCOL_FIELDS, load_boards
+from tdbench.leaderboard.standings import CountedRun, SpaceTable, Standings, standings
+from tdbench.store.confirmations import space_references
+from tdbench.store.log import FILE_NAME, Store
+
+
+@dataclass(frozen=True)
+class SpaceLog:
+    """What the evaluation log adds to a table's rows; all empty where there is no log.
+
+    Attributes:
+        pixels: (N, 32, 32, 3) image set.
+        told: run id -> (evaluations,) told taskness.
+        labels: run id -> (N,) recommended labeling.
+        references: name of a reference task -> (N,) labels.
+        unfinished: runs of the table's settings that were begun and have not ended.
+    """
+
+    pixels: NDArray[np.uint8] | None = None
+    told: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    labels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    references: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    unfinished: int = 0
+
+
+def read_results(out: Path) -> tuple[Standings, list[SpaceLog]]:
+    """The ranked tables of an output folder, and a log for each table of a space. Raises UserError without results."""
+    ranked = standings(load_boards([out]))
+    if not (out / FILE_NAME).is_file():
+        return ranked, [SpaceLog() for _ in ranked.tables]
+    with Store(out, read_only=True) as store:
+        return ranked, [_space_log(table, store) for table in ranked.tables]
+
+
+def _space_log(table: SpaceTable, store: Store) -> SpaceLog:
+    records = [record for record in store.runs() if record.space == table.space]
+    if not records:
+        return SpaceLog()
+    logged = {record.id for record in records} & {run.row.run for run in runs_of(table)}
+    labels = {run: store.recommended(run) for run in logged}
+    protocol = {name: getattr(table.protocol, name) for name in PROTOCOL_FIELDS}
+    return SpaceLog(
+        store.pixels(table.space),
+        {run: store.told(run)[1] for run in logged},
+        {run: recommended[1.0] for run, recommended in labels.items() if 1.0 in recommended},
+        {task.name: task.labels for task in space_references(store, table.space)},
+        sum(not r.ended and all(getattr(r.settings, k) == v for k, v in protocol.items()) for r in records),
+    )
+
+
+def runs_of(table: SpaceTable) -> list[CountedRun]:
+    """All runs of a table, searcher by searcher."""
+    return [run for standing in table.standings for run in standing.runs]
