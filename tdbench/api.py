@@ -17,8 +17,8 @@ from tdbench.base.errors import UserError, nearest
 from tdbench.base.stats import Estimate
 from tdbench.leaderboard.threshold import checked_threshold, task_threshold
 from tdbench.report.pictures import write_run_picture
+from tdbench.searchers.catalogue import find_plugins
 from tdbench.searchers.reduction import IDENTITY
-from tdbench.searchers.registry import load_plugins
 from tdbench.settings import Options, RunSettings
 from tdbench.space.sources import load_source
 from tdbench.store.curves import RememberedTrainings
@@ -44,7 +44,7 @@ def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, 
     threshold = None if threshold is None else checked_threshold(threshold)
     run_settings, options = split_settings({"searcher": searcher, **settings})
     result = run_all(
-        [run_settings], options, load_plugins(options.plugins, extra_must_load=True), finished_is_error=True
+        [run_settings], options, find_plugins(options.plugins, extra_must_load=True), finished_is_error=True
     )[0]
     result = replace(result, picture=write_picture(result, options))
     return replace(result, threshold=_t_task(threshold, result, run_settings, options))
@@ -87,7 +87,7 @@ def bench(
     if any(len(axis) == 0 for axis in axes):
         raise UserError("bench needs at least one searcher, one seed, one space and one reduction")
     runs = [replace(base, **dict(zip(names, point, strict=True))) for point in itertools.product(*axes)]
-    plugins = load_plugins(options.plugins, extra_must_load=True)
+    plugins = find_plugins(options.plugins, extra_must_load=True)
     if any(run.reduction == IDENTITY for run in runs):
         runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]
     return run_all(list(dict.fromkeys(runs)), options, plugins)

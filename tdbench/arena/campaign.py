@@ -9,12 +9,12 @@ import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 
-from tdbench.arena.live_run import LiveRun
+from tdbench.arena.live_run import LiveRun, SpaceReduction
 from tdbench.arena.lockstep import Arena
 from tdbench.base.errors import UserError
 from tdbench.base.progress import Progress
 from tdbench.engine import Engine, make_engine
-from tdbench.searchers.reduction import IDENTITY, JOINT, ReductionProblem, SpaceReduction
+from tdbench.searchers.reduction import IDENTITY, JOINT, ReductionProblem
 from tdbench.searchers.registry import Plugins, Registration
 from tdbench.settings import Options, RunSettings
 from tdbench.space.settings import SpaceSettings
@@ -117,12 +117,9 @@ def _prepare(
             )
         plans.append((settings, space, record, attempt))
     reductions = _reductions(entries, plugins)
-    for (_, _, record, _), reduction in zip(plans, reductions, strict=True):
-        if record is None or not record.ended:
-            reduction.make()
     on_engine = functools.cache(TaskSpace.on)  # runs of one space on one engine share it
     for (settings, space, record, attempt), reduction in zip(plans, reductions, strict=True):
-        registration, _ = plugins.searcher(settings.searcher)
+        registration, variant = plugins.searcher(settings.searcher)
         if record is None:
             engine = default_engine(settings, options)
             store.add_space(space)
@@ -139,34 +136,26 @@ def _prepare(
         else:
             engine = _recorded_engine(record, options)
         recorded = [] if record.ended else store.asked(record.id)
-        yield LiveRun(settings, on_engine(space, engine), record, registration, reduction, recorded)
+        yield LiveRun(settings, on_engine(space, engine), record, registration, variant, reduction, recorded)
 
 
 def _reductions(entries: Sequence[tuple[RunSettings, TaskSpace]], plugins: Plugins) -> list[SpaceReduction]:
-    """The reduction of each run; runs of one space share it, and so what it has computed."""
+    """The reduction of each run; runs of one space share it."""
     made: dict[tuple[str, str], SpaceReduction] = {}
     for settings, space in entries:
         registration, dim = plugins.reduction(settings.reduction)
         images = space.images if registration.sees_images else None
         problem = ReductionProblem(dim or space.n, space.n, space.n_positives, images)
-        made.setdefault(
-            (settings.reduction, space.identity),
-            SpaceReduction(
-                settings.reduction,
-                registration.make,
-                problem,
-                registration.version,
-                registration.sees_images,
-                registration.takes_dim,
-            ),
-        )
+        known = space.n if settings.reduction == IDENTITY else 0
+        reduction = SpaceReduction(settings.reduction, registration, problem, known)
+        made.setdefault((settings.reduction, space.identity), reduction)
     return [made[settings.reduction, space.identity] for settings, space in entries]
 
 
 def _version(searcher: Registration, reduction: SpaceReduction) -> str:
-    if reduction.name == IDENTITY:
+    if reduction.is_identity:
         return searcher.version
-    return JOINT.join(version for version in (searcher.version, reduction.version) if version)
+    return JOINT.join(version for version in (searcher.version, reduction.registration.version) if version)
 
 
 def _check_identity(

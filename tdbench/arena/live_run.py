@@ -11,15 +11,15 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.arena.race import Race, entrants
 from tdbench.arena.worker import Reply, Turn
-from tdbench.searchers.reduction import InvalidScores, SpaceReduction
-from tdbench.searchers.registry import Registration
+from tdbench.base.errors import wrong_shape
+from tdbench.searchers.reduction import IDENTITY, ReductionProblem
+from tdbench.searchers.registry import ReductionRegistration, Registration
 from tdbench.searchers.searcher import Problem
 from tdbench.settings import RunSettings
 from tdbench.space.executor import Request
@@ -29,12 +29,21 @@ from tdbench.store.confirmations import tag_of
 from tdbench.store.log import Asked, RunRecord, digest
 from tdbench.store.rows import CHECKPOINTS
 
+ROUNDING = 4 * float(np.finfo(np.float64).eps)  # values may lie outside of [0, 1] by 4 units in the last place of 1
+
 
 @dataclass(frozen=True)
 class Ask:
     """The searcher must answer a turn: `LiveRun.answered`."""
 
     turn: Turn
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """The reduction must give the scores of (n, dim) vectors: `LiveRun.reduced`."""
+
+    vectors: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,25 @@ class End:
 
 
 class InvalidAnswer(Exception):
-    """The searcher answered with something that is not what it was asked for."""
+    """The searcher or the reduction answered with something that is not what it was asked for."""
+
+
+@dataclass(eq=False)
+class SpaceReduction:
+    """A reduction on one space under its full name (``ntk:20``), as its runs know it; its code runs elsewhere.
+
+    Attributes:
+        dim: length of the vectors that the searcher is asked for; 0 until the reduction has said it.
+    """
+
+    name: str
+    registration: ReductionRegistration
+    problem: ReductionProblem
+    dim: int = 0
+
+    @property
+    def is_identity(self) -> bool:
+        return self.name == IDENTITY
 
 
 class LiveRun:
@@ -89,18 +116,19 @@ class LiveRun:
         space: TaskSpace,
         record: RunRecord,
         registration: Registration,
+        variant: str | None,
         reduction: SpaceReduction,
         recorded: Sequence[Asked],
     ) -> None:
         """`recorded` are the asks that are still to be replayed; `space` has the run's engine."""
         self.settings, self.space, self.record = settings, space, record
-        self.registration, self.reduction = registration, reduction
+        self.registration, self.variant, self.reduction = registration, variant, reduction
         self.tag = tag_of(space.engine)
         self.evaluations = 0
         self.best_told = math.nan
         self.recommended: dict[float, LabelVectors] = {}
         self.searching = True
-        self.need: Ask | Train | Confirm | End = Ask(self._turn(None))
+        self.need: Ask | Reduce | Train | Confirm | End = Ask(self._turn(None))
         self._recorded = deque(recorded)
         self._labels: list[LabelVectors] = []  # (n, N) of every ask so far
         self._told: list[NDArray[np.float64]] = []  # (n,) taskness of each
@@ -134,19 +162,42 @@ class LiveRun:
 
     def answered(self, reply: Reply) -> None:
         """The searcher has answered the turn."""
+        n, dim = min(self.settings.batch, self.settings.search_budget - self.evaluations), self.reduction.dim
         try:
+            self._asked_scores = checked_scores(reply.asked, (n, dim), "ask") if n else np.zeros((0, dim))
+            recommended = np.zeros((0, dim))
+            if reply.recommended is not None and self.settings.recommend != "best":
+                recommended = checked_scores(reply.recommended[None], (1, dim), "recommend")
+        except InvalidAnswer as invalid:
+            self.fail("invalid", str(invalid))
+            return
+        vectors = np.concatenate([recommended, self._asked_scores])
+        if self.reduction.is_identity or not len(vectors):
+            self.reduced(vectors.reshape(-1, self.space.n))
+        else:
+            self.need = Reduce(vectors)
+
+    def reduced(self, scores: NDArray[np.float64] | None) -> None:
+        """The reduction's (m, N) scores for what the searcher answered, a recommendation first where it makes one."""
+        assert self._asked_scores is not None  # by `answered`
+        own = None
+        try:
+            labels = self._decode(scores, len(self.need.vectors) if isinstance(self.need, Reduce) else None)
+            if len(labels) > len(self._asked_scores):
+                own, labels = labels[0], labels[1:]
             if due := self._due_checkpoints():
-                labels = self._recommendation(reply.recommended)
-                self.recommended.update(dict.fromkeys(due, labels))
-            if self.evaluations < self.settings.search_budget:
-                self._take_ask(reply.asked)
+                recommended = self._best if own is None else own
+                assert recommended is not None  # a checkpoint comes after evaluations
+                self.recommended.update(dict.fromkeys(due, recommended))
+            if len(labels):
+                self._evaluate_next(labels)
                 return
             self.searching = False
             if self.evaluations < self.settings.budget:
-                self._begin_race(reply.recommended)
+                self._begin_race(own)
             else:
                 self._need_confirmation()
-        except (InvalidAnswer, InvalidScores) as invalid:
+        except InvalidAnswer as invalid:
             self.fail("invalid", str(invalid))
 
     def evaluated(self, values: NDArray[np.float64]) -> Asked:
@@ -192,10 +243,8 @@ class LiveRun:
         recommend = self.settings.recommend != "best" and (bool(self._due_checkpoints()) or left == 0)
         return Turn(tell, recommend, min(self.settings.batch, left))
 
-    def _take_ask(self, asked: Any) -> None:
-        n = min(self.settings.batch, self.settings.search_budget - self.evaluations)
-        self._asked_scores = checked_scores(asked, (n, self.reduction.dim), "ask")
-        labels = self._decode(self._asked_scores)
+    def _evaluate_next(self, labels: LabelVectors) -> None:
+        """The log has these (n, N) label vectors already, or they must be trained."""
         if self._recorded:
             known = self._replayed(labels)
             self._account(known)
@@ -260,31 +309,23 @@ class LiveRun:
             if share not in self.recommended and self.evaluations >= math.ceil(share * self.settings.budget)
         ]
 
-    def _recommendation(self, scores: Any) -> LabelVectors:
-        """The searcher's own where it makes one, else the best told, of equals the first."""
-        own = self._own_recommendation(scores)
-        if own is not None:
-            return own
-        assert self._best is not None  # a checkpoint comes after evaluations
-        return self._best
-
-    def _own_recommendation(self, scores: Any) -> LabelVectors | None:
-        """(N,) labels of the scores that the searcher recommends; None where it was not asked or makes none."""
+    def _decode(self, scores: NDArray[np.float64] | None, count: int | None) -> LabelVectors:
+        """(m, N) label vectors of (m, N) scores. Raises InvalidAnswer for anything that is no such scores."""
+        what = f"reduction {self.reduction.name!r}"
         if scores is None:
-            return None
-        checked = checked_scores(np.asarray(scores)[None], (1, self.reduction.dim), "recommend")
-        own: LabelVectors = self._decode(checked)[0]
-        return own
+            raise InvalidAnswer(f"{what} gave no scores")
+        expected = (len(scores) if count is None else count, self.space.n)
+        if scores.shape != expected:
+            raise InvalidAnswer(wrong_shape(f"scores from {what}", expected, scores.shape))
+        if not np.isfinite(scores).all():
+            raise InvalidAnswer(f"{what} gave NaN or infinite scores")
+        return self.space.decode(scores)
 
-    def _decode(self, vectors: NDArray[np.float64]) -> LabelVectors:
-        """(n, N) label vectors of the searcher's (n, dim) vectors. Raises InvalidScores where the reduction fails."""
-        return self.space.decode(self.reduction.scores(vectors))
-
-    def _begin_race(self, recommended: Any) -> None:
+    def _begin_race(self, own: LabelVectors | None) -> None:
         """The search is over: its leader stands at the checkpoints that lie in the race, and the race begins."""
         racing = self.settings.budget - self.evaluations
         labels, told, _ = self.history
-        candidates = entrants(labels, told, self._own_recommendation(recommended), racing)
+        candidates = entrants(labels, told, own, racing)
         self.recommended.update({s: candidates[0] for s in CHECKPOINTS if s < 1 and s not in self.recommended})
         self._race = Race(candidates, racing)
         self._go_on_racing(self._race)
@@ -305,16 +346,20 @@ class LiveRun:
         self.need = Confirm(np.stack(list(distinct.values())))
 
 
-def checked_scores(asked: Any, shape: tuple[int, int], what: str) -> NDArray[np.float64]:
-    """The searcher's answer as numbers in [0, 1] of that shape. Raises InvalidAnswer for anything else."""
-    try:
-        scores = np.array(asked, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidAnswer(f"{what} must return numbers with shape {shape}: {error}") from None
-    if scores.shape != shape:
-        raise InvalidAnswer(f"{what} must return an array with shape {shape}, but it had shape {scores.shape}")
-    if not np.isfinite(scores).all():
+def checked_scores(answer: NDArray[np.float64] | None, shape: tuple[int, int], what: str) -> NDArray[np.float64]:
+    """The searcher's answer as numbers in [0, 1] of that shape, which rounding may have left by a hair.
+
+    Raises:
+        InvalidAnswer: it is anything else.
+    """
+    if answer is None:
+        raise InvalidAnswer(f"{what} returned nothing")
+    if answer.shape != shape:
+        raise InvalidAnswer(wrong_shape(f"an array from {what}", shape, answer.shape))
+    if not np.isfinite(answer).all():
         raise InvalidAnswer(f"{what} returned NaN or infinite values")
-    if scores.size and (scores.min() < 0 or scores.max() > 1):
-        raise InvalidAnswer(f"{what} must return values in [0, 1], got {scores.min():g} to {scores.max():g}")
-    return scores
+    if answer.size and (answer.min() < -ROUNDING or answer.max() > 1 + ROUNDING):
+        raise InvalidAnswer(
+            f"{what} must return values in [0, 1], got {float(answer.min())!r} to {float(answer.max())!r}"
+        )
+    return answer

@@ -14,15 +14,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import Pipe
-from multiprocessing.connection import wait
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.arena.live_run import Ask, Confirm, End, LiveRun, Train
+from tdbench.arena.live_run import Ask, Confirm, End, LiveRun, Reduce, SpaceReduction, Train
 from tdbench.arena.outcome import leaderboard_row
-from tdbench.arena.worker import Start, Worker, WorkerFailure
+from tdbench.arena.worker import Limits, ReductionWorker, SearcherWorker, WorkerFailure
 from tdbench.base import environment
+from tdbench.base.channel import wait
 from tdbench.base.progress import Progress
 from tdbench.engine import Engine
 from tdbench.settings import Options
@@ -64,7 +65,9 @@ class Arena:
         self.progress = progress
         self.on_end = on_end
         self._waiting: deque[LiveRun] = deque()
-        self._workers: dict[LiveRun, Worker] = {}
+        self._workers: dict[LiveRun, SearcherWorker] = {}
+        self._reductions: dict[SpaceReduction, ReductionWorker] = {}
+        self._limits = Limits(options.start_timeout, options.ask_timeout, options.memory_limit)
         self._counted: dict[LiveRun, int] = {}  # evaluations that the progress bar has
         self._jobs: deque[Job] = deque()
         self._evaluators: dict[Engine, Evaluator] = {}
@@ -95,41 +98,59 @@ class Arena:
                 elif self._training is None and (self._filled() or not answered):
                     self._train()
         finally:
-            for worker in self._workers.values():
+            for worker in (*self._workers.values(), *self._reductions.values()):
                 worker.kill()
             self._workers.clear()
+            self._reductions.clear()
             for evaluator in self._evaluators.values():
                 evaluator.executor.cancel()
 
     def _start_workers(self) -> None:
-        starting = sum(not worker.ready for worker in self._workers.values())
+        starting = sum(not worker.ready for worker in (*self._workers.values(), *self._reductions.values()))
         room = max(2, environment.available_cores()) - starting
+        later: list[LiveRun] = []
         while self._waiting and room > 0 and len(self._workers) < self.options.workers:
             run = self._waiting.popleft()
-            start = Start(run.settings.searcher, self.options.plugins, run.problem(), self.options.memory_limit)
+            if not run.reduction.dim:
+                later.append(run)
+                room -= self._start_reduction(run)
+                continue
             run.started = time.monotonic()
-            self._workers[run] = Worker(start, self.options.start_timeout, self.options.ask_timeout)
+            self._workers[run] = SearcherWorker(run.registration, run.variant, run.problem(), self._limits)
             room -= 1
+        self._waiting.extendleft(reversed(later))
+
+    def _start_reduction(self, run: LiveRun) -> int:
+        """Start the process of the run's reduction, where it is not there yet; how many were started."""
+        reduction = run.reduction
+        if reduction in self._reductions:
+            return 0
+        most_vectors = 1 + max(r.settings.batch for r in (run, *self._waiting) if r.reduction is reduction)
+        self._reductions[reduction] = ReductionWorker(
+            reduction.name, reduction.registration, reduction.problem, most_vectors, self._limits
+        )
+        return 1
 
     def _listen(self) -> bool:
         """Take the answers that are there, and wait for more where there is nothing else to do; whether any came."""
-        busy = {w.connection: run for run, w in self._workers.items() if w.deadline < math.inf}
-        ready = wait([*busy, self._woken], self._patience())
+        asked: dict[Any, LiveRun] = {w.channel: run for run, w in self._workers.items() if w.deadline < math.inf}
+        reductions = {w.channel: r for r, w in self._reductions.items() if w.deadline < math.inf}
+        ready = wait([*asked, *reductions], self._patience(), [self._woken])
         while self._woken.poll():
             self._woken.recv_bytes()
-        answered = [busy[connection] for connection in ready if connection in busy]
-        for run in answered:
-            self._take_answer(run)
+        took = [self._take_scores(reductions[channel]) for channel in ready if channel in reductions]
+        took += [self._take_answer(asked[channel]) for channel in ready if channel in asked]
         now = time.monotonic()
         for run, worker in [(run, w) for run, w in self._workers.items() if w.deadline <= now]:
-            failure = worker.overdue()
-            run.fail(failure.status, str(failure))
-            self._see_to(run)
-        return bool(answered)
+            self._fail(run, worker.overdue())
+        for reduction, slow in [(r, w) for r, w in self._reductions.items() if w.deadline <= now]:
+            self._fail_reduction(reduction, slow.overdue())
+        return any(took)
 
     def _patience(self) -> float:
         """Seconds to wait for answers."""
-        deadline = min((worker.deadline for worker in self._workers.values()), default=math.inf)
+        workers = (*self._workers.values(), *self._reductions.values())
+        deadline = min((worker.deadline for worker in workers), default=math.inf)
         left = min(WAKE_SECONDS, max(0.0, deadline - time.monotonic()))
         if self._training is not None:
             return 0.0 if self._training.evaluation.done else left
@@ -144,15 +165,54 @@ class Arena:
         engine = self._jobs[0].engine
         return sum(job.request.trainings for job in self._jobs if job.engine is engine) >= engine.best_batch
 
-    def _take_answer(self, run: LiveRun) -> None:
-        worker = self._workers[run]
+    def _take_answer(self, run: LiveRun) -> bool:
+        """Take the searcher's answer; whether it was there whole."""
+        worker = self._workers.get(run)
+        if worker is None:
+            return False  # its reduction has failed meanwhile
         try:
             reply = worker.reply()
-            if worker.ready:
-                run.answered(reply)
-            worker.ready = True
         except WorkerFailure as failure:
-            run.fail(failure.status, str(failure))
+            self._fail(run, failure)
+            return True
+        if reply is None:
+            return False
+        if worker.ready:
+            run.answered(reply)
+        worker.ready = True
+        self._see_to(run)
+        return True
+
+    def _take_scores(self, reduction: SpaceReduction) -> bool:
+        """Take the reduction's answer; whether it was there whole."""
+        worker = self._reductions[reduction]
+        try:
+            message = worker.receive()
+            if message is None:
+                return False
+            if not worker.ready:
+                worker.take_ready(message)
+                reduction.dim = worker.dim
+                return True
+            run, scores = worker.answered(message)
+        except WorkerFailure as failure:
+            self._fail_reduction(reduction, failure)
+            return True
+        if run in self._workers:  # it has not failed meanwhile
+            run.reduced(scores)
+            self._see_to(run)
+        return True
+
+    def _fail_reduction(self, reduction: SpaceReduction, failure: WorkerFailure) -> None:
+        """The runs that use it fail: those under way, and those that wait."""
+        self._reductions.pop(reduction).kill()
+        users = [run for run in (*self._workers, *self._waiting) if run.reduction is reduction]
+        self._waiting = deque(run for run in self._waiting if run.reduction is not reduction)
+        for run in users:
+            self._fail(run, failure)
+
+    def _fail(self, run: LiveRun, failure: WorkerFailure) -> None:
+        run.fail(failure.status, str(failure))
         self._see_to(run)
 
     def _see_to(self, run: LiveRun) -> None:
@@ -163,7 +223,9 @@ class Arena:
             self._workers.pop(run).kill()
         need = run.need
         if isinstance(need, Ask):
-            self._workers[run].request(need.turn)
+            self._workers[run].ask(need.turn)
+        elif isinstance(need, Reduce):
+            self._reductions[run.reduction].enqueue(run, need.vectors)
         elif isinstance(need, Train):
             self._jobs.append(Job(need.request, run.space.engine, lambda values: (run, run.evaluated(values))))
         elif isinstance(need, Confirm):

@@ -36,7 +36,7 @@ def leaderboard_row(run: LiveRun, status: str, error: str, store: Store) -> Row:
             **{checkpoint_column(share): mean.get(share, math.nan) for share in CHECKPOINTS},
             "searcher": settings.full_name,
             "searcher_version": run.record.searcher_version,
-            "sees_images": run.registration.sees_images or run.reduction.sees_images,
+            "sees_images": run.registration.sees_images or run.reduction.registration.sees_images,
             "told": run.best_told,
             "recommended_told": float(taskness[:searched][own].mean()) if own.any() else math.nan,
             "confirmed_se": math.nan if final is None else standard_error(final),

@@ -1,38 +1,43 @@
-"""A searcher in a process of its own: `Worker` is the arena's end, `main` the other one.
+"""Searchers and reductions in processes of their own: the arena's end. The other end is `searchers.process`.
 
-One request and one reply at a time: a turn tells the losses of the last ask, asks for a recommendation where one is
-due, and asks for the next vectors. A searcher that hangs, dies or leaks is this process's trouble alone.
+One request and one answer at a time. An answer must be there whole before its deadline, is checked number by number,
+and is never executed. What hangs, dies, leaks or talks nonsense is the trouble of its own runs alone.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
+import math
 import time
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from collections import deque
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.process import ChildProcess, die_with_parent
+from tdbench.base.channel import BadMessage, ChannelClosed, Message
+from tdbench.base.process import ChildProcess
+from tdbench.base.text import plain_line
+from tdbench.searchers.reduction import ReductionProblem
+from tdbench.searchers.registry import ReductionRegistration, Registration
 from tdbench.searchers.searcher import Problem
+
+STATUSES = ("crash", "invalid")
+_NUMBER = 8  # bytes
 
 
 @dataclass(frozen=True)
-class Start:
-    """What a worker needs to make its searcher."""
+class Limits:
+    """What a plugin's process may take: seconds to start, seconds to answer, MiB of memory."""
 
-    searcher: str
-    plugins: tuple[str, ...]
-    problem: Problem
-    memory_limit: int  # MiB
+    start_timeout: float
+    ask_timeout: float
+    memory: int
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One request: tell, then recommend, then ask; each where given."""
+    """A request to a searcher: tell, then recommend, then ask; each where given."""
 
     tell: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     recommend: bool = False
@@ -41,15 +46,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer to a Start or a Turn. `error` is set where the searcher raised."""
+    """A searcher's answer to a turn, not checked yet: (n, dim) asked, (dim,) recommended; None where absent."""
 
-    asked: Any = None
-    recommended: Any = None
-    error: str = ""
+    asked: NDArray[np.float64] | None = None
+    recommended: NDArray[np.float64] | None = None
 
 
 class WorkerFailure(Exception):
-    """The searcher failed; `status` is crash or timeout."""
+    """The plugin failed; `status` is crash, invalid or timeout."""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
@@ -57,110 +61,142 @@ class WorkerFailure(Exception):
 
 
 class Worker:
-    """The arena's end. At most one request is under way."""
+    """A plugin's process. At most one request is under way.
 
-    def __init__(self, start: Start, start_timeout: float, ask_timeout: float) -> None:
-        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self._child = ChildProcess("tdbench.arena.worker", environment=one_thread)
-        self.connection = self._child.connection
-        self._ask_timeout = ask_timeout
-        self._what = "start"
-        self._timeout = start_timeout
-        self.deadline = time.monotonic() + start_timeout
-        self.ready = False  # it has answered its Start
-        self._send(start)
+    Attributes:
+        channel: where its answers come.
+        deadline: on the monotonic clock, until when it must have answered; inf while nothing is asked of it.
+        ready: it has been made.
+    """
 
-    def request(self, turn: Turn) -> None:
-        """Hand a turn to the searcher; its time runs from now."""
-        self._what = "answer"
-        self._timeout = self._ask_timeout
-        self.deadline = time.monotonic() + self._ask_timeout
-        self._send(turn)
+    def __init__(self, what: str, start: Message, most_numbers: int, limits: Limits) -> None:
+        self._child = ChildProcess("tdbench.searchers.process", most_numbers=_NUMBER * most_numbers)
+        self.channel = self._child.channel
+        self._what, self._doing, self._timeout = what, "start", limits.start_timeout
+        self._limits = limits
+        self.deadline = time.monotonic() + limits.start_timeout
+        self.ready = False
+        self.channel.send(start)
 
-    def reply(self) -> Reply:
-        """The answer, which must have arrived. Raises WorkerFailure where the searcher raised or its process died."""
+    def request(self, message: Message) -> None:
+        """Hand it a request; its time runs from now."""
+        self._doing, self._timeout = "answer", self._limits.ask_timeout
+        self.deadline = time.monotonic() + self._timeout
+        self.channel.send(message)
+
+    def receive(self) -> Message | None:
+        """The answer where it is there whole, else None.
+
+        Raises:
+            WorkerFailure: the plugin raised, its process ended, or what it sent is no answer.
+        """
         try:
-            reply = self.connection.recv()
-        except (EOFError, ConnectionError):
-            raise WorkerFailure("crash", f"the searcher's process {self._child.epitaph()}") from None
-        except Exception as error:  # an answer that cannot be unpickled
-            raise WorkerFailure("crash", f"unreadable answer: {error}") from None
-        if not isinstance(reply, Reply):
-            raise WorkerFailure("crash", f"unreadable answer: {reply!r}"[:200])
-        if reply.error:
-            raise WorkerFailure("crash", reply.error)
-        self.deadline = float("inf")
-        return reply
+            message = self.channel.receive()
+        except ChannelClosed:
+            raise WorkerFailure("crash", f"the {self._what}'s process {self._child.epitaph()}") from None
+        except BadMessage as bad:
+            raise WorkerFailure("invalid", f"unreadable answer of the {self._what}: {bad}") from None
+        if message is None:
+            return None
+        if message.values.get("ok") is not True:
+            status = message.values.get("status")
+            error = message.values.get("error")
+            text = plain_line(error) if isinstance(error, str) else "it failed and did not say why"
+            raise self._failure(status if status in STATUSES else "crash", text)
+        self.deadline = math.inf
+        return message
+
+    def _failure(self, status: str, text: str) -> WorkerFailure:
+        """What the plugin itself says went wrong."""
+        return WorkerFailure(status, text)
 
     def overdue(self) -> WorkerFailure:
-        return WorkerFailure("timeout", f"the searcher did not {self._what} within {self._timeout:g} s")
+        return WorkerFailure("timeout", f"the {self._what} did not {self._doing} within {self._timeout:g} s")
 
     def kill(self) -> None:
+        """End the process and all that it started."""
         self._child.kill()
 
-    def _send(self, message: Start | Turn) -> None:
-        with contextlib.suppress(OSError):  # a dead process is noticed when its reply is read
-            self.connection.send(message)
+
+class SearcherWorker(Worker):
+    """The process of a run's searcher."""
+
+    def __init__(self, registration: Registration, variant: str | None, problem: Problem, limits: Limits) -> None:
+        values = {"variant": variant, "problem": _plain(problem)}
+        start = _start("searcher", registration, values, problem.images, limits)
+        super().__init__("searcher", start, (problem.batch_size + 1) * problem.dim, limits)
+
+    def ask(self, turn: Turn) -> None:
+        arrays = {} if turn.tell is None else {"scores": turn.tell[0], "loss": turn.tell[1]}
+        self.request(Message({"recommend": turn.recommend, "ask": turn.ask}, arrays))
+
+    def reply(self) -> Reply | None:
+        """The answer where it is there. Raises WorkerFailure as `receive`."""
+        message = self.receive()
+        if message is None:
+            return None
+        return Reply(message.arrays.get("asked"), message.arrays.get("recommended"))
 
 
-def main(descriptor: int) -> None:
-    """The searcher's end: answer requests until the arena goes away."""
-    die_with_parent()
-    connection = Connection(descriptor)
-    with contextlib.suppress(EOFError, ConnectionError):
-        start: Start = connection.recv()
-        searcher, error = _attempt(lambda: _make(start), start)
-        connection.send(Reply(error=error))
-        while True:
-            turn: Turn = connection.recv()
-            reply, error = _attempt(lambda turn=turn: _answer(searcher, turn), start)
-            try:
-                connection.send(Reply(error=error) if reply is None else reply)
-            except (TypeError, AttributeError, ValueError) as unpicklable:
-                connection.send(Reply(error=f"the answer cannot be sent: {unpicklable}"))
+class ReductionWorker(Worker):
+    """The process of a reduction on one space, for all runs that use it.
+
+    Attributes:
+        dim: length of its vectors, once it is ready.
+        queue: who waits for the scores of which (n, dim) vectors; the first is being answered.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        registration: ReductionRegistration,
+        problem: ReductionProblem,
+        most_vectors: int,
+        limits: Limits,
+    ) -> None:
+        values = {"full_name": name, "problem": _plain(problem)}
+        start = _start("reduction", registration, values, problem.images, limits)
+        super().__init__(f"reduction {name!r}", start, most_vectors * problem.n_images, limits)
+        self.queue: deque[tuple[Any, NDArray[np.float64]]] = deque()
+        self.dim = 0
+        self._name, self._dim = name, problem.dim if registration.takes_dim else None
+
+    def _failure(self, status: str, text: str) -> WorkerFailure:
+        return WorkerFailure(status, f"{self._what} raised {text}" if status == "crash" else text)
+
+    def take_ready(self, message: Message) -> None:
+        """It has been made. Raises WorkerFailure where it is not what was asked for."""
+        dim = message.values.get("dim")
+        if not isinstance(dim, int) or dim < 1 or (self._dim is not None and dim != self._dim):
+            expected = "at least 1" if self._dim is None else self._dim
+            text = f"reduction {self._name!r} cannot be used: its dim must be {expected}, got {plain_line(dim, 80)}"
+            raise WorkerFailure("invalid", text)
+        self.ready, self.dim = True, dim
+
+    def enqueue(self, who: Any, vectors: NDArray[np.float64]) -> None:
+        """Ask for the scores of (n, dim) vectors, after those that were asked for before."""
+        self.queue.append((who, vectors))
+        if len(self.queue) == 1:
+            self.request(Message({}, {"vectors": vectors}))
+
+    def answered(self, message: Message) -> tuple[Any, NDArray[np.float64] | None]:
+        """Who gets these scores; the next request is sent."""
+        who, _ = self.queue.popleft()
+        if self.queue:
+            self.request(Message({}, {"vectors": self.queue[0][1]}))
+        return who, message.arrays.get("scores")
 
 
-def _make(start: Start) -> Any:
-    from tdbench.searchers.registry import load_plugins
-
-    _limit_memory(start.memory_limit)
-    registration, variant = load_plugins(start.plugins).searcher(start.searcher)
-    return registration.make(start.problem, variant)
+def _plain(problem: Problem | ReductionProblem) -> dict[str, Any]:
+    return {field.name: getattr(problem, field.name) for field in fields(problem) if field.name != "images"}
 
 
-def _answer(searcher: Any, turn: Turn) -> Reply:
-    recommended = asked = None
-    if turn.tell is not None:
-        searcher.tell(*turn.tell)
-    if turn.recommend and hasattr(searcher, "recommend"):
-        recommended = searcher.recommend()
-    if turn.ask:
-        asked = searcher.ask(turn.ask)
-    return Reply(asked=asked, recommended=recommended)
-
-
-def _attempt(call: Any, start: Start) -> tuple[Any, str]:
-    try:
-        return call(), ""
-    except MemoryError:
-        return None, f"the searcher needed more than its memory limit of {start.memory_limit} MiB"
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever a searcher raises is its run's result
-        return None, f"{type(error).__name__}: {error}"
-
-
-def _limit_memory(mebibytes: int) -> None:
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        limit = mebibytes * 2**20
-        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
-
-
-if __name__ == "__main__":
-    # Under its own name, so that what is pickled here is what the arena knows.
-    from tdbench.arena import worker
-
-    worker.main(int(sys.argv[1]))
+def _start(
+    kind: str,
+    registration: Registration | ReductionRegistration,
+    values: dict[str, Any],
+    images: NDArray[np.float32] | None,
+    limits: Limits,
+) -> Message:
+    common = {"kind": kind, "source": asdict(registration.source), "name": registration.name}
+    return Message({**common, "memory_limit": limits.memory, **values}, {} if images is None else {"images": images})

@@ -1,68 +1,94 @@
-"""A module of tdbench in a process of its own, that can be talked to and cannot outlive its parent."""
+"""A module of tdbench in a process of its own, that can be talked to, and that leaves nothing running behind.
+
+The process is a plugin's: nothing of what it sends is trusted (`channel`), its arguments and its environment say
+nothing of the run, its working directory is an empty folder, and a supervisor ends all that it starts.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tdbench.base import channel as channels
+from tdbench.base.text import plain_line
+
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_PATIENCE = 10.0  # seconds in which the supervisor must have ended what it watches over
 
 
 class ChildProcess:
-    """``python -m MODULE DESCRIPTOR ARGUMENTS``, whose end of the connection is that file descriptor.
+    """``python -m MODULE DESCRIPTOR``, whose end of the connection is that file descriptor.
+
+    It must be started on a thread that outlives it: on Linux it dies with the thread that started it.
 
     Attributes:
-        connection: our end.
+        channel: our end.
     """
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        ours, theirs = socket.socketpair()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+    def __init__(self, module: str, *, most_text: int = channels.MOST_TEXT, most_numbers: int = 0) -> None:
+        self.channel, theirs = channels.pair(most_text, most_numbers)
+        self._folder = tempfile.mkdtemp(prefix="tdbench-")
+        self._report, report = os.pipe()
+        self._said = b""
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
-                pass_fds=[theirs.fileno()],
+                [
+                    *(sys.executable, "-I", "-S", str(_SUPERVISOR)),
+                    *(str(theirs.fileno()), str(report), self._folder, module),
+                ],
+                pass_fds=[theirs.fileno(), report],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
-                start_new_session=True,  # Ctrl-C is for the parent; and it is ended with whatever it started
-                env=None if environment is None else {**os.environ, **environment},
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the parent
+                env=_environment(),
             )
-        self.connection = Connection(ours.detach())
+        os.close(report)
 
     def kill(self) -> None:
-        """End the process and all that it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self.connection.close()
-        self._stderr.close()
+        """End the process and all that it started. May be called again."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        self._wait(_PATIENCE)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self.channel.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._report >= 0:
+            os.close(self._report)
+            self._report = -1
 
     def epitaph(self) -> str:
         """How the process ended and the last line it said, to follow "its process"."""
+        self._wait(_PATIENCE)
         try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
+            ended = json.loads(self._said or b"{}")
+            code = os.waitstatus_to_exitcode(ended["status"])
+            last = ended["tail"].strip().splitlines()[-1:]
+        except (ValueError, KeyError):
             return "closed its connection"
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._stderr.seek(0)
-        lines = self._stderr.read()[-4000:].decode(errors="replace").strip().splitlines()
-        return f"ended with {how}" + (f": {lines[-1][:300]}" if lines else "")
+        return f"ended with {how}" + "".join(f": {plain_line(line, 300)}" for line in last)
+
+    def _wait(self, timeout: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        if self._report >= 0 and self._process.poll() is not None:
+            with contextlib.suppress(OSError):
+                self._said += os.read(self._report, 1 << 16)
 
 
-def die_with_parent() -> None:
-    """Called in the child: on Linux, be killed when the parent is, even inside code that never returns."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    set_parent_death_signal = 1
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+def _environment() -> dict[str, str]:
+    """Ours without what names a run; modules are found where they are found here; one thread for libraries."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TDBENCH_")}
+    path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
+    return {**kept, **_ONE_THREAD, "PYTHONPATH": path}

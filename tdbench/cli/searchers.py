@@ -13,9 +13,9 @@ from tdbench.cli.printing import format_option, show
 @format_option
 def searchers(plugins: tuple[str, ...], form: str) -> None:
     """The searchers and reductions there are, where they come from, and every plugin that failed to load."""
+    from tdbench.searchers.catalogue import find_plugins
     from tdbench.searchers.listing import plugin_problems, plugin_records, plugin_tables
-    from tdbench.searchers.registry import load_plugins
 
-    found = load_plugins(plugins)
+    found = find_plugins(plugins)
     records = plugin_records(found)
     show(form, plugin_tables(records), records, lines=plugin_problems(found))

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
-from tdbench.searchers.registry import Registration, load_plugins
+from tdbench.searchers.loading import load_plugins
+from tdbench.searchers.registry import Registration
 from tdbench.searchers.searcher import Problem, Searcher
 from tdbench.space.task_space import TaskSpace
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tdbench.base.errors import UserError
 from tdbench.base.table import Table
-from tdbench.searchers.registry import Plugins, Registered
+from tdbench.searchers.registry import Plugins, Registered, Registration, known_variants
 
 
 def plugin_records(plugins: Plugins) -> list[dict[str, Any]]:
@@ -48,14 +49,19 @@ def plugin_problems(plugins: Plugins) -> list[str]:
 
 
 def _record(kind: str, registration: Registered) -> dict[str, Any]:
-    variants = getattr(registration, "variants", None)
+    family = getattr(registration, "variants", None) is not None
+    try:
+        variants = len(known_variants(registration)) if isinstance(registration, Registration) and family else None
+        summary = registration.summary
+    except UserError as error:
+        variants, summary = 0, f"{registration.summary} ({error})"
     return {
         "kind": kind,
-        "name": registration.shown if variants is None else f"{registration.name}:NAME",
-        "variants": None if variants is None else len(variants()),
+        "name": f"{registration.name}:NAME" if family else registration.shown,
+        "variants": variants,
         "version": registration.version,
         "from": registration.origin,
-        "summary": registration.summary,
+        "summary": summary,
         "sees_images": registration.sees_images,
         "reducible": getattr(registration, "reducible", None),
     }

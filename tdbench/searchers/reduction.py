@@ -5,17 +5,13 @@ It stands in the arena between the searcher's answer and `TaskSpace.decode` (def
 
 from __future__ import annotations
 
-import functools
-import operator
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.errors import UserError, wrong_shape
 from tdbench.searchers.problem import SpaceProblem
 
 IDENTITY = "identity"
@@ -69,64 +65,6 @@ class Reduction(typing.Protocol):
 ReductionFactory = Callable[[ReductionProblem], Reduction]
 
 
-class InvalidScores(Exception):
-    """A reduction answered with something that is not finite scores of the images; the message says with what."""
-
-
-@dataclass(eq=False)
-class SpaceReduction:
-    """A reduction on one space under its full name (``ntk:20``): made once, and every answer of it checked."""
-
-    name: str
-    factory: ReductionFactory
-    problem: ReductionProblem
-    version: str
-    sees_images: bool
-    takes_dim: bool
-
-    def make(self) -> None:
-        """Make it now rather than when it is first used.
-
-        Raises:
-            UserError: its factory fails, or makes something that is no reduction.
-        """
-        _ = self._made
-
-    @functools.cached_property
-    def _made(self) -> Reduction:
-        try:
-            reduction = self.factory(self.problem)
-            dim = operator.index(reduction.dim)
-        except UserError:
-            raise
-        except Exception as error:  # the plugin's own code
-            raise UserError(f"reduction {self.name!r} cannot be made: {_in_a_line(error)}") from error
-        if dim < 1 or (self.takes_dim and dim != self.problem.dim):
-            expected = self.problem.dim if self.takes_dim else "at least 1"
-            raise UserError(f"reduction {self.name!r} cannot be used: its dim must be {expected}, got {dim}")
-        return reduction
-
-    @property
-    def dim(self) -> int:
-        return operator.index(self._made.dim)
-
-    def scores(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, N) finite scores for (n, dim) vectors. Raises InvalidScores where the reduction gives anything else."""
-        shape = (len(vectors), self.problem.n_images)
-        try:
-            answer = self._made.scores(vectors)
-        except Exception as error:  # the plugin's own code
-            raise InvalidScores(f"reduction {self.name!r} raised {_in_a_line(error)}") from error
-        scores = _numbers(answer)
-        if scores is None:
-            raise InvalidScores(f"expected numbers from reduction {self.name!r}, but it gave {type(answer).__name__}")
-        if scores.shape != shape:
-            raise InvalidScores(wrong_shape(f"scores from reduction {self.name!r}", shape, scores.shape))
-        if not np.isfinite(scores).all():
-            raise InvalidScores(f"reduction {self.name!r} gave NaN or infinite scores")
-        return scores
-
-
 class Identity:
     """no reduction: one score per image"""
 
@@ -141,14 +79,3 @@ class Identity:
 def full_name(searcher: str, reduction: str) -> str:
     """What leaderboards call a searcher with a reduction: ``cmaes+ntk:20``, or ``cmaes`` where there is none."""
     return searcher if reduction == IDENTITY else f"{searcher}{JOINT}{reduction}"
-
-
-def _numbers(answer: Any) -> NDArray[np.float64] | None:
-    try:
-        return np.asarray(answer, dtype=np.float64)
-    except (TypeError, ValueError):
-        return None
-
-
-def _in_a_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".replace("\n", " ")

@@ -1,23 +1,16 @@
-"""Finding searchers and reductions: a fresh plugin manager each time, every plugin on its own, and what came of it."""
+"""What plugins register, and what a name of a searcher or a reduction means. Nothing of a plugin runs here."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import importlib.util
-import inspect
 import re
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-import pluggy
-
 from tdbench.base.errors import UserError, nearest
+from tdbench.base.text import error_line
 from tdbench.searchers import hookspecs
 from tdbench.searchers.reduction import IDENTITY, JOINT, Identity, Reduction, ReductionProblem
 from tdbench.searchers.searcher import Problem, Searcher
@@ -28,17 +21,47 @@ _REDUCTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _DIM = re.compile(r"[1-9][0-9]{0,8}")
 
 
+@dataclass(frozen=True)
+class PluginSource:
+    """Where a plugin is: enough to load it, and it alone, in another process.
+
+    Attributes:
+        name: of the plugin, for messages.
+        origin: the distribution, file or module that it comes from.
+        version: of its distribution, or ''.
+        kind: ``entry`` for an entry point, ``file`` or ``module``; ``own`` for tdbench's own identity.
+        target: the entry point's value, the absolute path of the file, or the module's name.
+    """
+
+    name: str
+    origin: str
+    version: str
+    kind: str
+    target: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Registered:
-    """What every kind of plugin registers: the arguments of its ``register(...)``, and where they come from."""
+    """What every kind of plugin registers: the arguments of its ``register(...)``, and where they come from.
+
+    In the core process, which runs no plugin's code, `factory` and `variants` stand for code that is elsewhere.
+    """
 
     name: str
     factory: Callable[..., Any]
     summary: str
     version: str
     sees_images: bool
-    plugin: str
-    origin: str  # the distribution or file it comes from
+    source: PluginSource
+
+    @property
+    def plugin(self) -> str:
+        return self.source.name
+
+    @property
+    def origin(self) -> str:
+        """The distribution or file that it comes from."""
+        return self.source.origin
 
     @property
     def shown(self) -> str:
@@ -194,7 +217,7 @@ class Plugins:
         registration = self.searchers.get(family)
         if registration is None or registration.variants is None:
             raise self._unknown(name, self.searchers)
-        known = _variants(registration)
+        known = known_variants(registration)
         if not colon or variant not in known:
             what = f"searcher {name!r} needs a variant, {family}:NAME" if not colon else f"unknown searcher {name!r}"
             close = [f"{family}:{v}" for v in known] if colon else [f"{family}:{v}" for v in list(known)[:3]]
@@ -236,63 +259,49 @@ class Plugins:
         return UserError(f"unknown {known.kind.what} {name!r}{close}{self.failed_hint()}")
 
 
-def load_plugins(extra: Iterable[str] = (), *, extra_must_load: bool = False) -> Plugins:
-    """Load every installed plugin, and `extra` ones given as a ``.py`` file or a module name.
-
-    A plugin that fails to import or to register is recorded in `failures` and harms no other.
+def known_variants(registration: Registration) -> list[str]:
+    """The names V for which ``name:V`` is a searcher; none of a searcher that is no family.
 
     Raises:
-        UserError: one of the `extra` plugins fails, and they must load.
+        UserError: the plugin cannot say.
     """
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    claims: dict[Kind[Any], list[Any]] = {SEARCHERS: [], REDUCTIONS: [_identity()]}
-    failures: dict[str, str] = {}
-    extra = _resolved(extra)
-    for name, origin, version, load in _candidates(extra):
-        if manager.has_plugin(name) or name in failures:
-            name = f"{name} ({origin})"
-        try:
-            plugin = load()
-            if manager.is_registered(plugin):
-                continue  # an installed plugin, given once more by its module's name
-            _add(manager, plugin, name, claims)
-            own = {kind: _registered(kind, manager, plugin, name, origin, version) for kind in claims}
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a plugin may raise anything on import, SystemExit too
-            failures[name] = f"{type(error).__name__}: {error} [{origin}]".replace("\n", " ")
-            if extra_must_load and origin in extra:
-                raise UserError(f"plugin {name} cannot be loaded: {failures[name]}") from error
-            if manager.has_plugin(name):
-                manager.unregister(name=name)
-        else:  # a plugin that fails in one hook counts for nothing in the other
-            for kind, registrations in own.items():
-                claims[kind] += registrations
-    return Plugins(Registrations(SEARCHERS, claims[SEARCHERS]), Registrations(REDUCTIONS, claims[REDUCTIONS]), failures)
-
-
-def load_file_or_module(name: str) -> ModuleType:
-    """The module in that ``.py`` file, or of that name."""
-    if not name.endswith(".py"):
-        return importlib.import_module(name)
-    path = Path(name).resolve()
-    module_name = f"tdbench_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"  # two files may share a name
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"no plugin file {name}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # before it runs: dataclasses and pickle look there
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
+        names = list(registration.variants()) if registration.variants is not None else []
+    except UserError:
         raise
-    return module
+    except Exception as error:  # the plugin's own code: its library may be missing
+        raise UserError(f"the variants of {registration.name!r} cannot be listed: {error_line(error)}") from error
+    if not all(isinstance(name, str) and name.isprintable() for name in names):
+        raise UserError(f"the variants of {registration.name!r} cannot be listed: they must be printable names")
+    return [str(name) for name in names]
 
 
-def _identity() -> ReductionRegistration:
-    """tdbench's own, so that a run without a reduction depends on no plugin."""
+def plugin_sources(extra: Iterable[str] = ()) -> list[PluginSource]:
+    """All installed plugins by name, then the `extra` ones. Nothing is imported.
+
+    Args:
+        extra: ``.py`` files or names of modules.
+    """
+    found = []
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        dist = entry.dist
+        label, version = (dist.metadata["Name"], dist.version) if dist is not None else (entry.value, "")
+        found.append(PluginSource(entry.name, label, version, "entry", entry.value))
+    for name in dict.fromkeys(str(Path(name).resolve()) if str(name).endswith(".py") else name for name in extra):
+        found.append(PluginSource(Path(name).stem, name, "", "file" if name.endswith(".py") else "module", name))
+    return found
+
+
+def refuse_failed_extras(found: Plugins, extra: Iterable[str]) -> None:
+    """Raises UserError where a plugin that the user named has failed."""
+    wanted = {source.origin for source in plugin_sources(extra) if source.kind != "entry"}
+    for name, failure in found.failures.items():
+        if any(failure.endswith(f"[{origin}]") for origin in wanted):
+            raise UserError(f"plugin {name} cannot be loaded: {failure}")
+
+
+def identity() -> ReductionRegistration:
+    """tdbench's own reduction, so that a run without one depends on no plugin."""
     try:
         version = importlib.metadata.version("tdbench")
     except importlib.metadata.PackageNotFoundError:
@@ -300,88 +309,9 @@ def _identity() -> ReductionRegistration:
     return ReductionRegistration(
         name=IDENTITY,
         factory=Identity,
-        summary=_first_line(Identity),
+        summary=(Identity.__doc__ or "").strip(),
         version=version,
         sees_images=False,
         takes_dim=False,
-        plugin="tdbench",
-        origin="tdbench",
+        source=PluginSource("tdbench", "tdbench", version, "own", ""),
     )
-
-
-def _variants(registration: Registration) -> Sequence[str]:
-    try:
-        return registration.variants() if registration.variants is not None else ()
-    except Exception as error:  # the plugin's own code: its library may be missing
-        what = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise UserError(f"the variants of {registration.name!r} cannot be listed: {what}") from error
-
-
-def _resolved(extra: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(str(Path(name).resolve()) if name.endswith(".py") else name for name in extra))
-
-
-def _candidates(extra: Iterable[str]) -> Iterable[tuple[str, str, str, Callable[[], Any]]]:
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
-        dist = entry.dist
-        label, version = (dist.metadata["Name"], dist.version) if dist is not None else (entry.value, "")
-        yield entry.name, label, version, entry.load
-    for name in extra:
-        yield Path(name).stem, name, "", lambda name=name: load_file_or_module(name)  # type: ignore[misc]
-
-
-def _add(manager: pluggy.PluginManager, plugin: Any, name: str, kinds: Iterable[Kind[Any]]) -> None:
-    try:
-        manager.register(plugin, name=name)
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:  # it quotes the definition found
-        expected = " or ".join(f"{kind.hook.__name__}{_parameters(kind.hook)}" for kind in kinds)
-        raise pluggy.PluginValidationError(error.plugin, f"{error}; expected {expected}") from error
-
-
-def _registered(
-    kind: Kind[R], manager: pluggy.PluginManager, plugin: Any, plugin_name: str, origin: str, version: str
-) -> list[R]:
-    """What this plugin, and no other, registers of that kind."""
-    registered: dict[str, R] = {}
-
-    def register(*args: Any, **options: Any) -> None:
-        arguments = _arguments(kind, args, options)
-        name, factory = arguments["name"], arguments["factory"]
-        kind.check_name(name)
-        if name in registered:
-            raise UserError(f"{kind.what} {name!r} is registered twice by plugin {plugin_name}")
-        if not callable(factory):
-            raise UserError(
-                f"the factory of {kind.what} {name!r} must be callable, got {factory!r}; expected {kind.factory}"
-            )
-        arguments["summary"] = arguments["summary"] or _first_line(factory)
-        arguments["version"] = version if arguments["version"] is None else arguments["version"]
-        registered[name] = kind.registration(**arguments, plugin=plugin_name, origin=origin)
-
-    others = [other for other in manager.get_plugins() if other is not plugin]
-    manager.subset_hook_caller(kind.hook.__name__, remove_plugins=others)(register=register)
-    return list(registered.values())
-
-
-def _arguments(kind: Kind[Any], args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-    """All arguments of ``register(...)`` by name, defaults too. Raises UserError for a call that does not fit."""
-    try:
-        call = inspect.signature(kind.register.__call__).bind(None, *args, **options)
-    except TypeError as error:
-        found = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in options.items())])
-        expected = f"register{_parameters(kind.register.__call__)}"
-        raise UserError(f"{error}: got register({found}) of a {kind.what}, expected {expected}") from None
-    call.apply_defaults()
-    return {name: value for name, value in call.arguments.items() if name != "self"}
-
-
-def _parameters(function: Callable[..., Any]) -> str:
-    """The parameters of a function as a plugin's author writes them, without self and types."""
-    signature = inspect.signature(function)
-    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name != "self"]
-    return str(signature.replace(parameters=parameters, return_annotation=signature.empty))
-
-
-def _first_line(factory: Callable[..., Any]) -> str:
-    return (factory.__doc__ or "").strip().partition("\n")[0]

@@ -13,7 +13,8 @@ from pathlib import Path
 import jinja2
 
 from tdbench.base.errors import UserError
-from tdbench.searchers.registry import MAX_NAME, load_plugins
+from tdbench.searchers.catalogue import find_plugins
+from tdbench.searchers.registry import MAX_NAME
 
 _TEMPLATES = Path(__file__).parent / "templates" / "new-searcher"
 _NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
@@ -40,7 +41,7 @@ class NewSearcher:
             raise UserError(f"{self.name!r} cannot name a new searcher: its file cannot be called {self.module}.py")
         if keyword.iskeyword(self.class_name):
             raise UserError(f"{self.name!r} cannot name a new searcher: its class cannot be called {self.class_name}")
-        installed = load_plugins()
+        installed = find_plugins()
         for taken in (*installed.searchers, *installed.searchers.conflicts):
             if taken.lower() == self.name.lower():
                 raise UserError(f"there is a searcher {taken!r} already (see `tdbench searchers`); take another name")

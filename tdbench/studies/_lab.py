@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tdbench.engine import Engine, make_engine
-from tdbench.searchers.registry import Plugins, load_plugins
+from tdbench.searchers.catalogue import find_plugins
+from tdbench.searchers.registry import Plugins
 from tdbench.settings import Options
 from tdbench.space.sources import Source, load_source
 from tdbench.store.curves import RememberedTrainings
@@ -62,7 +63,7 @@ class Lab(RememberedTrainings):
 
     def plugins(self) -> Plugins:
         """Searchers and reductions for these runs. Raises UserError where one of the options' plugins fails."""
-        return load_plugins(self.options.plugins, extra_must_load=True)
+        return find_plugins(self.options.plugins, extra_must_load=True)
 
     @property
     def engine_words(self) -> tuple[str, str]:

@@ -7,15 +7,20 @@ with the check after it.
 from __future__ import annotations
 
 import itertools
-import json
+import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection
+from dataclasses import asdict
 from typing import Any
 
+from tdbench.base.channel import BadMessage, Channel, ChannelClosed, Message
 from tdbench.base.errors import UserError, nearest
-from tdbench.base.process import ChildProcess, die_with_parent
-from tdbench.searchers.registry import load_plugins
+from tdbench.base.process import ChildProcess
+from tdbench.base.text import plain_line
+from tdbench.searchers.catalogue import find_plugins
+from tdbench.searchers.loading import load_sources
+from tdbench.searchers.registry import PluginSource
 from tdbench.testing.checks import CheckResult
 from tdbench.testing.contract import Contract
 from tdbench.testing.reduction_contract import ReductionContract
@@ -23,6 +28,7 @@ from tdbench.testing.searcher_contract import SearcherContract
 
 CONTRACTS: tuple[type[Contract[Any, Any]], ...] = (SearcherContract, ReductionContract)
 START_SECONDS = 120.0
+MOST_MESSAGE = 2000  # characters of what a check says
 
 
 class CheckRun:
@@ -37,116 +43,99 @@ class CheckRun:
     def __init__(
         self, name: str, plugins: Sequence[str] = (), *, timeout: float = 120.0, deterministic: bool = False
     ) -> None:
-        """Load the plugins and find `name`.
+        """Find `name` among what is installed and these plugins.
 
         Args:
             timeout: seconds that one check may take.
             deterministic: nothing in the searcher is random.
 
         Raises:
-            UserError: there is nothing of that name, or the plugins end the interpreter or do not load in time.
+            UserError: there is nothing of that name, or one of the plugins cannot be loaded.
         """
-        self._arguments = (name, plugins, deterministic)
+        found = find_plugins(plugins, searchers=[name], extra_must_load=True)
+        kinds = [registrations.kind.what for registrations in found.kinds if registrations.is_claimed(name)]
+        contracts = [contract for contract in CONTRACTS if contract.what in kinds]
+        if len(contracts) > 1:
+            raise UserError(
+                f"{name!r} is both a {' and a '.join(kinds)}; check it in a test, with "
+                f"{' or '.join(contract.__name__ for contract in contracts)} from tdbench.testing"
+            )
+        if not contracts:
+            close = nearest(name, itertools.chain(*found.kinds))
+            kinds = [contract.what for contract in CONTRACTS]
+            raise UserError(f"unknown {' or '.join(kinds)} {name!r}{close}{found.failed_hint()}")
+        contract = contracts[0]
+        if deterministic and contract is not SearcherContract:
+            raise UserError(f"--deterministic is for searchers, and {name!r} is a {contract.what}")
+        family = name.partition(":")[0]
+        if contract is SearcherContract:
+            source = found.searcher(name)[0].source
+        else:
+            found.reductions.refuse_conflict(family)
+            source = found.reductions[family].source
+        self.names = contract.checks()
+        self._start = {"kind": contract.what, "name": name, "source": asdict(source), "deterministic": deterministic}
         self._timeout = timeout
-        with _Child(*self._arguments, first=0) as child:
-            self.names = child.start()
 
     def __iter__(self) -> Iterator[CheckResult]:
         done = 0
         while done < len(self.names):
-            with _Child(*self._arguments, first=done) as child:
-                child.start()
+            child = ChildProcess("tdbench.testing.check_run", most_text=1 << 20)
+            try:
+                child.channel.send(Message({**self._start, "first": done}))
+                self._first_word(child)
                 failure = ""
                 while done < len(self.names) and not failure:
-                    try:
-                        yield CheckResult(**child.answer(self._timeout))
-                    except TimeoutError:
-                        failure = f"it did not end within {self._timeout:g} s"
-                        yield CheckResult(self.names[done], False, failure)
-                        if done == 0:
-                            return
-                    except EOFError:
-                        failure = f"its process {child.epitaph()}"
-                        yield CheckResult(self.names[done], False, failure)
+                    result = self._answer(child, self.names[done])
+                    failure = "" if isinstance(result, CheckResult) else result
+                    yield result if isinstance(result, CheckResult) else CheckResult(self.names[done], False, failure)
                     done += 1
+            finally:
+                child.kill()
+            if failure and done == 1 and failure.startswith("it did not end"):
+                return
 
-
-class _Child(ChildProcess):
-    """The parent's end: a process that runs the contract from check number `first` on."""
-
-    def __init__(self, name: str, plugins: Sequence[str], deterministic: bool, first: int) -> None:
-        super().__init__("tdbench.testing.check_run", json.dumps([name, list(plugins), deterministic, first]))
-
-    def __enter__(self) -> _Child:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def start(self) -> tuple[str, ...]:
-        """The names of all checks in the contract."""
+    def _first_word(self, child: ChildProcess) -> None:
         try:
-            found = self.answer(START_SECONDS)
+            found = child.channel.receive_waiting(START_SECONDS).values
         except TimeoutError:
-            raise UserError(f"loading the plugins did not end within {START_SECONDS:g} s") from None
-        except EOFError:
-            raise UserError(f"while the plugins were loaded, the process {self.epitaph()}") from None
-        if found["error"]:
-            raise UserError(found["error"])
-        return tuple(found["names"])
+            raise UserError(f"loading the plugin did not end within {START_SECONDS:g} s") from None
+        except (ChannelClosed, BadMessage):
+            raise UserError(f"while the plugin was loaded, the process {child.epitaph()}") from None
+        if found.get("error"):
+            raise UserError(plain_line(found["error"]))
 
-    def answer(self, timeout: float) -> dict[str, Any]:
-        """The next message. Raises TimeoutError where none comes in time, EOFError where the process has ended."""
-        if not self.connection.poll(timeout):
-            raise TimeoutError
+    def _answer(self, child: ChildProcess, name: str) -> CheckResult | str:
+        """What came of the check of that name, or how its process failed."""
         try:
-            message: dict[str, Any] = json.loads(self.connection.recv_bytes())
-        except ConnectionError:
-            raise EOFError from None
-        return message
+            values = child.channel.receive_waiting(self._timeout).values
+        except TimeoutError:
+            return f"it did not end within {self._timeout:g} s"
+        except (ChannelClosed, BadMessage):
+            return f"its process {child.epitaph()}"
+        message = plain_line(values.get("message", ""), MOST_MESSAGE)
+        return CheckResult(name, values.get("name") == name and values.get("passed") is True, message)
 
 
-def main(descriptor: int, name: str, plugins: list[str], deterministic: bool, first: int) -> None:
-    """The child's end: first it says which checks there are for what has that name, then what came of each."""
-    die_with_parent()
-    connection = Connection(descriptor)
-
-    def send(**message: Any) -> None:
-        connection.send_bytes(json.dumps(message).encode())
-
+def main(descriptor: int) -> None:
+    """The child's end: first whether there is what it has to check, then what came of each check."""
+    channel = Channel(socket.socket(fileno=descriptor))
+    start = channel.receive_waiting().values
     try:
-        contract = _contract(name, plugins, deterministic)
-        names = contract.checks()
-        results = contract.results(names[first:])
+        contract = next(contract for contract in CONTRACTS if contract.what == start["kind"])()
+        if isinstance(contract, SearcherContract):
+            contract.deterministic = start["deterministic"]
+        contract = contract.among(load_sources([PluginSource(**start["source"])]), start["name"])
+        results = contract.results(contract.checks()[start["first"] :])
     except UserError as error:
-        send(error=str(error))
+        channel.send_waiting(Message({"error": str(error)}))
         return
-    send(error="", names=names)
+    channel.send_waiting(Message({"error": ""}))
     for result in results:
-        send(name=result.name, passed=result.passed, message=result.message)
-
-
-def _contract(name: str, plugins: list[str], deterministic: bool) -> Contract[Any, Any]:
-    """The contract that `name` has to hold, ready to be run on it."""
-    found = load_plugins(plugins)
-    kinds = [registrations.kind.what for registrations in found.kinds if registrations.is_claimed(name)]
-    contracts = [contract for contract in CONTRACTS if contract.what in kinds]
-    if len(contracts) > 1:
-        raise UserError(
-            f"{name!r} is both a {' and a '.join(kinds)}; check it in a test, with "
-            f"{' or '.join(contract.__name__ for contract in contracts)} from tdbench.testing"
-        )
-    if not contracts:
-        close = nearest(name, itertools.chain(*found.kinds))
-        kinds = [contract.what for contract in CONTRACTS]
-        raise UserError(f"unknown {' or '.join(kinds)} {name!r}{close}{found.failed_hint()}")
-    contract = contracts[0]()
-    if deterministic:
-        if not isinstance(contract, SearcherContract):
-            raise UserError(f"--deterministic is for searchers, and {name!r} is a {contract.what}")
-        contract.deterministic = True
-    return contract.of(name, plugins)
+        message = plain_line(result.message, MOST_MESSAGE)
+        channel.send_waiting(Message({"name": result.name, "passed": result.passed, "message": message}))
+    os._exit(0)  # threads and exit handlers of the plugin are no concern of ours
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), *json.loads(sys.argv[2]))
+    main(int(sys.argv[1]))

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
-from tdbench.searchers.registry import Plugins, Registered, load_plugins
+from tdbench.searchers.loading import load_plugins
+from tdbench.searchers.registry import Plugins, Registered
 from tdbench.testing.checks import CheckResult, ContractError, expect
 
 _TEST = "test_"
@@ -94,6 +95,11 @@ class Contract(ABC, Generic[S, R]):
             self.name = tested
         else:
             self._subject = self._registered(tested)
+        return self
+
+    def among(self, found: Plugins, name: str) -> Contract[S, R]:
+        """This contract for what has that name among these plugins."""
+        self.name, self._subject = name, self._named(found, name)
         return self
 
     @classmethod

@@ -15,7 +15,7 @@ from tdbench_plugins import _library, clustered_random, cmaes, nevergrad_searche
 from tdbench_plugins._quick_tpe import QuickTPESampler
 
 from tdbench import Problem, Searcher, UserError
-from tdbench.searchers.registry import load_plugins
+from tdbench.searchers.loading import load_plugins
 
 Array = NDArray[np.float64]
 PROBLEM = Problem(dim=12, n_images=12, n_positives=3, batch_size=8, budget=64, seed=3)
@@ -34,7 +34,7 @@ def asks(searcher: Searcher, batches: int, size: int = 8) -> Array:
 
 def test_listing_imports_no_library() -> None:
     code = (
-        "import sys; from tdbench.searchers.registry import load_plugins;"
+        "import sys; from tdbench.searchers.loading import load_plugins;"
         "found = load_plugins(); assert not found.failures;"
         "print([m for m in ('nevergrad', 'cma', 'optuna', 'sklearn', 'torch') if m in sys.modules])"
     )

@@ -15,8 +15,8 @@ from sklearn.decomposition import PCA
 from tdbench_plugins import reductions
 
 from tdbench import TaskSpace
+from tdbench.searchers.loading import load_plugins
 from tdbench.searchers.reduction import ReductionProblem
-from tdbench.searchers.registry import load_plugins
 from tdbench.toolkit.tangent import tangent_kernel
 
 Array = NDArray[np.float64]
@@ -160,7 +160,7 @@ def test_a_kernel_is_computed_once_for_an_image_set(problem: ReductionProblem, m
 
 def test_another_process_with_other_threads_gives_the_same_scores_to_the_bit() -> None:
     code = (
-        "import sys, numpy as np; from tdbench import TaskSpace; from tdbench.searchers.registry import load_plugins;"
+        "import sys, numpy as np; from tdbench import TaskSpace; from tdbench.searchers.loading import load_plugins;"
         "from tdbench.searchers.reduction import ReductionProblem;"
         "s = TaskSpace(n=20, seed=3); p = ReductionProblem(4, 20, 4, s.images); known = load_plugins().reductions;"
         "v = np.random.default_rng(0).random((9, 4));"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tdbench_plugins import _subsets, cga, swap_annealing, umda
 
 from tdbench import Problem, Searcher, UserError
-from tdbench.searchers.registry import load_plugins
+from tdbench.searchers.loading import load_plugins
 
 Array = NDArray[np.float64]
 NAMES = ("umda", "cga", "swap-annealing", "swap-annealing:resample")

@@ -17,7 +17,7 @@ from tdbench_plugins.hunch import Hunch
 from tdbench_plugins.ntk_loo import NTKLeaveOneOut
 
 from tdbench import Problem, UserError
-from tdbench.searchers.registry import load_plugins
+from tdbench.searchers.loading import load_plugins
 from tdbench.testing import SearcherContract
 from tdbench.toolkit import quadratic
 

@@ -60,7 +60,7 @@ def _python(installed: Path, *arguments: str, cwd: Path) -> str:
 
 def test_installed_example_is_listed_with_its_package_and_version(installed: Path, tmp_path: Path) -> None:
     code = (
-        "from tdbench.searchers.registry import load_plugins;"
+        "from tdbench.searchers.loading import load_plugins;"
         "mine = load_plugins().searchers['mine']; print(mine.origin, mine.version)"
     )
     assert _python(installed, "-c", code, cwd=tmp_path).split() == ["tdbench-my-searcher", "0.1.0"]

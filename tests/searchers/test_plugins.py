@@ -10,7 +10,8 @@ import pytest
 
 from tdbench import Problem, UserError
 from tdbench.searchers import hookspecs
-from tdbench.searchers.registry import Plugins, load_plugins
+from tdbench.searchers.loading import load_plugins
+from tdbench.searchers.registry import Plugins
 
 PROBLEM = Problem(dim=10, n_images=10, n_positives=2, batch_size=4, budget=8, seed=0)
 MISBEHAVING = Path(__file__).parents[1] / "fixtures" / "misbehaving.py"

@@ -56,7 +56,7 @@ def test_package_installs_and_passes_its_own_test(tmp_path: Path) -> None:
     tested = run("-m", "pytest", "-q", "-W", "error", cwd=package, PYTHONPATH=python_path)
     assert "13 passed" in tested
     code = (
-        "from tdbench.searchers.registry import load_plugins as l; s = l().searchers[{!r}]; print(s.origin, s.version)"
+        "from tdbench.searchers.loading import load_plugins as l; s = l().searchers[{!r}]; print(s.origin, s.version)"
     )
     assert run("-c", code.format(NAME), cwd=tmp_path, PYTHONPATH=python_path).split() == [f"tdbench-{NAME}", "0.1.0"]
 

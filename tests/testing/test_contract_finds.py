@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tdbench import Problem, UserError
-from tdbench.searchers.registry import load_plugins
+from tdbench.searchers.loading import load_plugins
 from tdbench.testing import ReductionContract, SearcherContract, check_reduction, check_searcher
 
 FIXTURES = str(Path(__file__).parents[1] / "fixtures" / "misbehaving.py")

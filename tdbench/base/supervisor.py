@@ -1,0 +1,119 @@
+"""A small process between tdbench and the process of a plugin: it ends whatever that process has started.
+
+Run as a script, by `tdbench.base.process` alone: ``supervisor.py CHANNEL REPORT FOLDER MODULE``. It starts
+``python -m MODULE CHANNEL`` in FOLDER, keeps the end of what that writes to standard error, and when it ends, or when
+tdbench ends or says so (SIGTERM), kills all of its descendants, also those in sessions of their own. At its end it
+writes a line of JSON to the file descriptor REPORT: how the process ended, and its last words.
+
+On Linux it makes itself the parent of orphaned descendants (a subreaper); elsewhere it kills the process group.
+It imports little, so that it starts in a few milliseconds.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+TAIL = 4096  # bytes of standard error that are kept
+PATIENCE = 5.0  # seconds in which descendants must be gone
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def main() -> None:
+    channel, report, folder, module = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    parent = os.getppid()
+    on_linux = sys.platform.startswith("linux")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    if on_linux:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            return
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()  # Ctrl-C is for tdbench
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if on_linux:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for end, descriptor in ((nothing, 0), (nothing, 1), (writing, 2)):
+            os.dup2(end, descriptor)
+        os.closerange(3, channel)
+        os.closerange(channel + 1, 256)
+        os.set_inheritable(channel, True)
+        os.chdir(folder)
+        os.execv(sys.executable, [sys.executable, "-P", "-m", module, str(channel)])
+    os.close(writing)
+    os.close(channel)
+    tail, status = b"", -1
+    try:
+        tail, status = _watch(child, reading)
+    finally:
+        _end_descendants(child)
+        if status < 0:
+            with contextlib.suppress(OSError):
+                status = os.waitpid(child, 0)[1]
+        words = tail.decode(errors="replace")
+        with contextlib.suppress(OSError):
+            os.write(report, json.dumps({"status": max(status, 0), "tail": words}).encode())
+
+
+def _watch(child: int, reading: int) -> tuple[bytes, int]:
+    """Read standard error until the process has ended; what it said last, and its status."""
+    tail, open_ends = b"", [reading]
+    ended = os.pidfd_open(child) if hasattr(os, "pidfd_open") else None
+    while True:
+        watched = open_ends if ended is None else [*open_ends, ended]
+        ready, _, _ = select.select(watched, [], [], 0.02 if ended is None else None)
+        if reading in ready:
+            part = os.read(reading, 1 << 16)
+            tail = (tail + part)[-TAIL:]
+            if not part:
+                open_ends = []
+        if ended is None or ended in ready:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                while open_ends and select.select(open_ends, [], [], 0)[0] and (part := os.read(reading, 1 << 16)):
+                    tail = (tail + part)[-TAIL:]
+                return tail, status
+
+
+def _end_descendants(child: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(child, signal.SIGKILL)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        for pid in _children():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            time.sleep(0.002)
+        except ChildProcessError:
+            return
+
+
+def _children() -> list[int]:
+    """Processes whose parent this one is: orphans of the plugin come here."""
+    own = os.getpid()
+    found: list[int] = []
+    if not os.path.isdir("/proc/self"):  # noqa: PTH112 - nothing is imported without need
+        return found
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat") as file:  # noqa: PTH123
+                if int(file.read().rpartition(")")[2].split()[1]) == own:
+                    found.append(int(name))
+    return found
+
+
+if __name__ == "__main__":
+    main()

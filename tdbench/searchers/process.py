@@ -1,0 +1,151 @@
+"""The process of one searcher or one reduction: it makes it, and answers requests until the other end goes away.
+
+A request and its answer are small messages of plain values and numbers (`base.channel`). The other end is
+`arena.worker`. Whatever a plugin raises becomes a text; whatever it returns becomes numbers here, so that the core sees
+numbers only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.base.channel import Channel, ChannelClosed, Message
+from tdbench.base.errors import wrong_shape
+from tdbench.base.text import error_line
+from tdbench.searchers.loading import load_sources
+from tdbench.searchers.reduction import ReductionProblem
+from tdbench.searchers.registry import REDUCTIONS, SEARCHERS, PluginSource, ReductionRegistration, Registration
+from tdbench.searchers.searcher import Problem
+
+
+class InvalidAnswer(Exception):
+    """The plugin answered with something that is not what it was asked for; the message says with what."""
+
+
+def main(descriptor: int) -> None:
+    channel = Channel(socket.socket(fileno=descriptor), most_text=1 << 24, most_numbers=1 << 40)
+    with contextlib.suppress(ChannelClosed, OSError):
+        start = channel.receive_waiting()
+        limit = start.values["memory_limit"]
+        answer: Callable[[Message], Message] | None = None
+
+        def make() -> Message:
+            nonlocal answer
+            _limit_memory(limit)
+            answer, ready = (_searcher if start.values["kind"] == "searcher" else _reduction)(start)
+            return ready
+
+        channel.send_waiting(_attempt(make, limit))
+        while True:
+            request = channel.receive_waiting()
+            channel.send_waiting(_attempt(lambda request=request: answer(request), limit))  # type: ignore[misc]
+    os._exit(0)  # threads and exit handlers of the plugin are no concern of ours
+
+
+def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
+    """How the searcher answers a turn, and the message that it is ready."""
+    values = start.values
+    registration: Registration = _registration(values, SEARCHERS.what)
+    problem = Problem(**values["problem"], images=_images(start))
+    searcher = registration.make(problem, values["variant"])
+
+    def answer(turn: Message) -> Message:
+        arrays: dict[str, NDArray[Any]] = {}
+        if "loss" in turn.arrays:
+            searcher.tell(turn.arrays["scores"], turn.arrays["loss"])
+        if turn.values["recommend"] and hasattr(searcher, "recommend"):
+            recommended = searcher.recommend()
+            if recommended is not None:
+                arrays["recommended"] = numbers(recommended, (problem.dim,), "recommend")
+        if n := turn.values["ask"]:
+            arrays["asked"] = numbers(searcher.ask(n), (n, problem.dim), "ask")
+        return Message({"ok": True}, arrays)
+
+    return answer, Message({"ok": True})
+
+
+def _reduction(start: Message) -> tuple[Callable[[Message], Message], Message]:
+    """How the reduction answers vectors, and the message that it is ready, which says its dimensions."""
+    values = start.values
+    name = values["full_name"]
+    registration: ReductionRegistration = _registration(values, REDUCTIONS.what)
+    reduction = registration.make(ReductionProblem(**values["problem"], images=_images(start)))
+    try:
+        dim = operator.index(reduction.dim)
+    except TypeError as error:
+        raise InvalidAnswer(f"reduction {name!r} cannot be used: its dim must be a whole number: {error}") from None
+
+    def answer(request: Message) -> Message:
+        vectors = request.arrays["vectors"]
+        shape = (len(vectors), values["problem"]["n_images"])
+        return Message({"ok": True}, {"scores": numbers(reduction.scores(vectors), shape, f"reduction {name!r}")})
+
+    return answer, Message({"ok": True, "dim": dim})
+
+
+def _registration(values: Mapping[str, Any], kind: str) -> Any:
+    found = load_sources([PluginSource(**values["source"])])
+    for failure in found.failures.values():
+        raise RuntimeError(f"the plugin cannot be loaded: {failure}")
+    registrations = next(registered for registered in found.kinds if registered.kind.what == kind)
+    if values["name"] not in registrations:
+        raise RuntimeError(f"the plugin does not register {kind} {values['name']!r} any more")
+    return registrations[values["name"]]
+
+
+def _images(start: Message) -> NDArray[np.float32] | None:
+    images = start.arrays.get("images")
+    if images is not None:
+        images.flags.writeable = False
+    return images
+
+
+def numbers(answer: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float64]:
+    """A plugin's answer as float64 of that shape. Raises InvalidAnswer for anything else."""
+    verb = "must give" if what.startswith("reduction") else "must return"
+    try:
+        found = np.asarray(answer)
+        if found.dtype.kind not in "fiubO":
+            raise TypeError(f"they were of type {found.dtype}")
+        array = np.array(found, dtype=np.float64)
+    except MemoryError:
+        raise
+    except BaseException as error:  # the answer's own code
+        raise InvalidAnswer(f"{what} {verb} numbers with shape {shape}: {error_line(error)}") from None
+    if array.shape != shape:
+        raise InvalidAnswer(wrong_shape(f"an array from {what}", shape, array.shape))
+    return array
+
+
+def _attempt(call: Callable[[], Message], memory_limit: int) -> Message:
+    try:
+        return call()
+    except InvalidAnswer as error:
+        return Message({"ok": False, "status": "invalid", "error": str(error)})
+    except MemoryError:
+        text = f"it needed more than its memory limit of {memory_limit} MiB"
+        return Message({"ok": False, "status": "crash", "error": text})
+    except BaseException as error:  # whatever a plugin raises is its run's result
+        return Message({"ok": False, "status": "crash", "error": error_line(error)})
+
+
+def _limit_memory(mebibytes: int) -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = mebibytes * 2**20
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
