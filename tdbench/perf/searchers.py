@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
-from tdbench.searchers.loading import load_plugins
-from tdbench.searchers.registry import Registration
+from tdbench.searchers.loading import load_sources
+from tdbench.searchers.registry import Registration, plugin_sources
 from tdbench.searchers.searcher import Problem, Searcher
 from tdbench.space.task_space import TaskSpace
 
@@ -74,7 +74,8 @@ def measure_searchers(
         raise UserError(f"budget must be at least 1, got {budget}")
     from threadpoolctl import threadpool_limits
 
-    found = [r for r in load_plugins().searchers.values() if r.origin == FIRST_PARTY and r.variants is None]
+    own = [source for source in plugin_sources() if source.origin == FIRST_PARTY]
+    found = [r for r in load_sources(own).searchers.values() if r.variants is None]
     budgets = sorted({max(1, round(share * budget)) for share in SHARES})
     costs = []
     # One thread, as in the process that a run gives a searcher.
