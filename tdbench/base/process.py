@@ -1,4 +1,4 @@
-"""A module of tdbench in a process of its own, that can be talked to and cannot outlive its parent."""
+"""Child processes: each runs a module of tdbench, is connected to its parent, and ends with it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from multiprocessing.connection import Connection
 
 
 class ChildProcess:
-    """``python -m MODULE DESCRIPTOR ARGUMENTS``, whose end of the connection is that file descriptor.
+    """The process ``python -m MODULE DESCRIPTOR ARGUMENTS``.
+
+    DESCRIPTOR is the file descriptor of its end of the connection.
 
     Attributes:
-        connection: our end.
+        connection: the parent's end.
     """
 
     def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
@@ -30,13 +32,13 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
-                start_new_session=True,  # Ctrl-C is for the parent; and it is ended with whatever it started
+                start_new_session=True,  # Ctrl-C reaches the parent alone, and `kill` can end the whole group
                 env=None if environment is None else {**os.environ, **environment},
             )
         self.connection = Connection(ours.detach())
 
     def kill(self) -> None:
-        """End the process and all that it started."""
+        """End the process and all processes that it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -44,7 +46,7 @@ class ChildProcess:
         self._stderr.close()
 
     def epitaph(self) -> str:
-        """How the process ended and the last line it said, to follow "its process"."""
+        """How the process ended, and its last line on standard error; continues a sentence after "its process"."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -56,7 +58,7 @@ class ChildProcess:
 
 
 def die_with_parent() -> None:
-    """Called in the child: on Linux, be killed when the parent is, even inside code that never returns."""
+    """Called in the child: on Linux, the system kills it when its parent ends, even in code that never returns."""
     if not sys.platform.startswith("linux"):
         return
     import ctypes
