@@ -11,7 +11,7 @@ _KINDS = {"class": "class task", "pixel": "pixel statistic"}
 
 
 def run_summary(result: Result) -> list[str]:
-    """The scores of a run beside those of the reference tasks, and the files that it wrote; one text a line."""
+    """The scores of a run beside those of the reference tasks, and the files that it wrote; one text for each line."""
     row = result.row
     if row.status == "ok":
         lines = [*_scores(result), *_references(result), *_task(result)]
