@@ -46,7 +46,7 @@ class Side:
         return tuple(run.row.seed for run in self.runs)
 
     @property
-    def score(self) -> float:
+    def confirmed(self) -> float:
         return stats.iqm(self.values)
 
     def __str__(self) -> str:

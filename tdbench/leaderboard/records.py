@@ -138,7 +138,7 @@ def _overall_document(table: OverallTable) -> Record:
                 "sees_images": standing.sees_images,
                 "confirmed": dataclasses.asdict(standing.confirmed),
                 "average_rank": standing.average_rank,
-                "scores": standing.scores,
+                "scores": standing.confirmed_in_spaces,
                 "told": standing.told,
                 "optimism": standing.optimism,
                 "distinct": standing.distinct,
@@ -199,5 +199,5 @@ def _side(name: str, side: Side) -> Record:
         f"{name}_board": side.board,
         f"{name}_searcher": side.searcher,
         f"{name}_runs": len(side.runs),
-        f"{name}_confirmed": side.score,
+        f"{name}_confirmed": side.confirmed,
     }

@@ -139,7 +139,7 @@ class OverallStanding:
     in_spaces: tuple[Standing, ...]
 
     @property
-    def scores(self) -> tuple[float, ...]:
+    def confirmed_in_spaces(self) -> tuple[float, ...]:
         """Interquartile mean over seeds of confirmed taskness in each space."""
         return tuple(standing.confirmed.value for standing in self.in_spaces)
 

@@ -1,4 +1,4 @@
-"""What the tables of the page hold, as plain values for the template: ranking, matrix, settings, found tasks."""
+"""The contents of the page's tables, as plain values for the template: ranking, matrix, settings, found tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SETTINGS = (
 
 
 def ranking(table: SpaceTable) -> list[dict[str, Any]]:
-    """Searchers and, among them by score, the summaries of the reference tasks."""
+    """Searchers and summaries of the reference tasks, in one order by confirmed taskness."""
     ranking = [_ranked(standing) for standing in table.standings]
     for line in table.reference_summary:
         blank = dict.fromkeys(("rank", "told", "optimism", "distinct", "seeds", "failed"))
@@ -51,7 +51,7 @@ def _ranked(standing: Standing) -> dict[str, Any]:
 
 
 def matrix(table: SpaceTable) -> dict[str, Any] | None:
-    """How often a run of one searcher confirms higher than a run of another; None where there is one searcher."""
+    """How often a run of one searcher confirms higher than a run of another; None if there is only one searcher."""
     if len(table.standings) < 2:
         return None
     names = [standing.searcher for standing in table.standings]
@@ -63,7 +63,7 @@ def matrix(table: SpaceTable) -> dict[str, Any] | None:
 
 
 def settings_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Each setting with its value; where runs differ, with how many have which."""
+    """Each setting with its value; if runs differ, each value with the number of runs that have it."""
     shown = []
     for name in _SETTINGS:
         counts = Counter(str(getattr(row, name)) for row in rows)
