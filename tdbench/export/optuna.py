@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write(runs: Sequence[EndedRun], path: Path) -> list[Path]:
-    """Write a study for each run and a trial for each evaluation: its value is the told loss, an attribute its labels."""
+    """Write a study for each run and a trial for each evaluation, with the told loss as value and its labels."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
