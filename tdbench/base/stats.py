@@ -165,7 +165,7 @@ def improvement(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Estimate
     """Probability that a value of A exceeds one of B, ties counting half: U / (n_a n_b), with its interval.
 
     The interval is Newcombe's (Statistics in Medicine 25, 2006, part 2, method 5): the probabilities whose
-    Hanley-McNeil standard error reaches the observed one. Unlike the bootstrap's it does not shrink to a point when
+    Hanley-McNeil standard error reaches the observed one. Unlike a bootstrap interval, it is not a single point when
     all of A lies above all of B.
     """
     a, b = _array(a), _array(b)
@@ -181,7 +181,7 @@ def improvement(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Estimate
     def beyond(theta: float) -> float:
         return float(abs(value - theta) - z * auc_standard_error(theta, len(a), len(b), middle, middle))
 
-    # At 0 and 1 the standard error is 0: a hair inside them it is not, and the root sought is further in.
+    # At 0 and 1 the standard error is 0, which would be a wrong root. The right one is further inside.
     low = optimize.brentq(beyond, 0, min(value, 1 - 1e-9)) if value > 0 else 0.0
     high = optimize.brentq(beyond, max(value, 1e-9), 1) if value < 1 else 1.0
     return Estimate(value, float(low), float(high), n)
@@ -190,7 +190,7 @@ def improvement(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Estimate
 def auc_standard_error(
     theta: float, n_a: int, n_b: int, effective_a: float | None = None, effective_b: float | None = None
 ) -> float:
-    """Hanley and McNeil's (1982) standard error of U / (n_a n_b) where its expectation is theta."""
+    """Hanley and McNeil's (1982) standard error of U / (n_a n_b) if its expectation is theta."""
     m_a = n_a if effective_a is None else effective_a
     m_b = n_b if effective_b is None else effective_b
     q_a, q_b = theta / (2 - theta), 2 * theta**2 / (1 + theta)

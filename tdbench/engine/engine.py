@@ -72,7 +72,7 @@ class Engine(typing.Protocol):
     def curves(
         self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
-        """(B, steps) validation losses before each update, in nats; NaN where a training has no validation side.
+        """(B, steps) validation losses before each update, in nats; NaN for a training without a validation side.
 
         Args:
             batch: B trainings.

@@ -268,11 +268,11 @@ def overall_table(tables: Sequence[SpaceTable]) -> OverallTable | None:
     if len(spaces) < 2:
         return None
     by_name = [_by_name(table) for table in spaces]
-    scores = np.array([[standings[name].confirmed.value for name in chosen] for standings in by_name])
-    means = [stats.mean_interval(column) for column in scores.T]
+    confirmed = np.array([[standings[name].confirmed.value for name in chosen] for standings in by_name])
+    means = [stats.mean_interval(column) for column in confirmed.T]
     ranks = stats.average_ranks([[mean.value for mean in means]])
     order = sorted(range(len(chosen)), key=lambda i: (ranks[i], chosen[i]))
-    average = stats.average_ranks(scores)
+    average = stats.average_ranks(confirmed)
     everyone = sorted({standing.searcher for table in tables for standing in table.standings})
     return OverallTable(
         protocol=spaces[0].protocol,
@@ -287,7 +287,7 @@ def overall_table(tables: Sequence[SpaceTable]) -> OverallTable | None:
             )
             for i in order
         ),
-        ranks=stats.rank_searchers(scores[:, order]),
+        ranks=stats.rank_searchers(confirmed[:, order]),
         left_out=(
             *(name for name in everyone if name not in chosen),
             *(table.name for table in tables if table.space not in {kept.space for kept in spaces}),

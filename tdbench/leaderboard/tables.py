@@ -154,7 +154,7 @@ def _overall_notes(table: OverallTable) -> list[str]:
 
 
 def comparison_tables(result: Compared) -> list[Table]:
-    """A table for each space, and one over spaces where there are several."""
+    """A table for each space, and one over spaces if there are several."""
     tables = [_comparisons(table) for table in result.tables]
     return [*tables, _over_spaces(result.over_spaces)] if result.over_spaces else tables
 

@@ -21,12 +21,12 @@ COST_COLUMNS = (
 )
 COST_NOTE = (
     f"milliseconds per evaluation, random losses, N = {N_IMAGES}, batch {BATCH}, one thread; 'adapter adds' is the "
-    "median over batches of what it took beyond the library's own loop, beside which it ran; "
-    "(k) where time was up after k evaluations"
+    "median over batches of its time minus that of the library's own loop, which ran beside it; "
+    "(k): the time was up after k evaluations"
 )
 TIMED_NOTE = (
-    "range: slowest and fastest timing; timed: timings x trainings in each; fewer than B where an engine's time is "
-    "linear in B from there on"
+    "range: slowest and fastest timing; timed: timings x trainings in each, which are fewer than B if from there on an "
+    "engine's time is linear in B"
 )
 COLOURS = {
     "native": "#1d4ed8",

@@ -1,4 +1,4 @@
-"""How the report's figures are drawn, for the page (inline SVG in its colours) and for PNG files alike."""
+"""How the report's figures are drawn, both for the page (inline SVG in its colours) and for PNG files."""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ _SETTINGS = (
 
 def ranking(table: SpaceTable) -> list[dict[str, Any]]:
     """Searchers and summaries of the reference tasks, in one order by confirmed taskness."""
-    ranking = [_ranked(standing) for standing in table.standings]
+    entries = [_ranked(standing) for standing in table.standings]
     for line in table.reference_summary:
         blank = dict.fromkeys(("rank", "told", "optimism", "distinct", "seeds", "failed"))
         none = Estimate(math.nan, math.nan, math.nan, 0)
-        score = Estimate(line.mean, math.nan, math.nan, 0)
-        ranking.append({**blank, "name": line.name, "mark": "", "confirmed": score, "anytime": none, "reference": True})
-    return sorted(ranking, key=lambda entry: -entry["confirmed"].value)
+        mean = Estimate(line.mean, math.nan, math.nan, 0)
+        entries.append({**blank, "name": line.name, "mark": "", "confirmed": mean, "anytime": none, "reference": True})
+    return sorted(entries, key=lambda entry: -entry["confirmed"].value)
 
 
 def _ranked(standing: Standing) -> dict[str, Any]:

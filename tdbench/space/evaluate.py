@@ -135,15 +135,15 @@ def _cases(request: Request) -> list[BlindCase]:
 
 def _baselines(request: Request, blind: dict[BlindCase, float]) -> NDArray[np.float64]:
     n, n_positives = request.image_set.n, request.image_set.n_positives
-    counts, where = np.unique(request.validation_positives, return_inverse=True)
-    values = [
+    counts, count_of = np.unique(request.validation_positives, return_inverse=True)
+    of_counts = [
         baseline(
             informed_baseline(n, n_positives, validation_size(n), count),
             blind[_case(request.image_set, count)],
         )
         for count in counts.tolist()
     ]
-    return np.array(values)[where]
+    return np.array(of_counts)[count_of]
 
 
 def _scored(request: Request, curves: Curves, blind: dict[BlindCase, float]) -> NDArray[np.float64]:

@@ -118,7 +118,7 @@ class LocalExecutor:
             future.set_running_or_notify_cancel()
         try:
             all_curves = train(requests, self.engine, stop)
-        except BaseException as error:  # those who wait for the futures get it, of whatever kind it is
+        except BaseException as error:  # any error is passed on to those who wait for the futures
             for future in futures:
                 future.set_exception(error)
             return

@@ -49,7 +49,7 @@ def baseline(informed: float, blind: float) -> float:
 
 
 def taskness(level: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,) taskness (b - g) / b: at most 1, near 0 for noise, negative where training made things worse.
+    """(B,) taskness (b - g) / b: at most 1, near 0 for noise, negative if the loss is above the baseline.
 
     Taskness is -1 if the generalization level or the baseline is not finite.
     """
