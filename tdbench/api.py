@@ -1,4 +1,4 @@
-"""What users call, as the commands do: `run` and `bench`. Settings in, results out."""
+"""`run` and `bench` in Python, as the commands of these names: settings in, results out."""
 
 from __future__ import annotations
 
@@ -31,15 +31,25 @@ OPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Options))
 def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, **settings: Any) -> Result:
     """Run one searcher on one space, as `tdbench run` does.
 
+    >>> import tempfile
+    >>> small = {"n": 10, "steps": 5, "budget": 8, "batch": 4, "confirm": 2}
+    >>> result = run("random", **small, out=tempfile.mkdtemp())
+    >>> result.row.status, result.row.evaluations
+    ('ok', 8)
+    >>> result.labels.shape, int(result.labels.sum())  # the labeling that was found: 2 positives of 10 images
+    ((10,), 2)
+
     Args:
         searcher: its name, as `tdbench searchers` lists it.
-        threshold: T_task, above which what was found counts as a task: a number from -1 to 1, or ``auto`` to calibrate
-            it on random labelings of the run's setting; None does not say. It changes nothing else.
+        threshold: T_task; the labeling that was found counts as a task if its confirmed taskness is above it. A number
+            from -1 to 1, ``auto`` to calibrate it on random labelings of the run's setting, or None to leave it out.
+            It changes nothing else in the result.
         settings: any field of `RunSettings` and `Options` by name.
 
     Raises:
-        UserError: settings that cannot be run, an interrupted run without ``resume=True``, or a finished one
-            without ``resume=True`` (returns its result) or ``again=True`` (runs it once more).
+        UserError: settings that cannot be run; an earlier run of the same settings that was interrupted, without
+            ``resume=True``; or one that is finished, without ``resume=True`` (which returns its result) or
+            ``again=True`` (which runs it once more).
     """
     threshold = None if threshold is None else checked_threshold(threshold)
     run_settings, options = split_settings({"searcher": searcher, **settings})
@@ -62,15 +72,21 @@ def bench(
 ) -> list[Result]:
     """Run every searcher with every reduction on every space with every seed, in lockstep, as `tdbench bench` does.
 
+    >>> import tempfile
+    >>> small = {"n": 10, "steps": 5, "budget": 8, "batch": 4, "confirm": 2}
+    >>> results = bench(["random", "umda"], seeds=2, **small, out=tempfile.mkdtemp())
+    >>> [(result.row.searcher, result.row.seed) for result in results]
+    [('random', 0), ('random', 1), ('umda', 0), ('umda', 1)]
+
     Args:
         searchers: names.
-        seeds: run seeds, or how many (0, 1, ...).
-        space_seeds, data, n, ratio: the spaces are all combinations.
-        reductions: names. Where ``identity`` is among them, it alone is for a searcher that can use no reduction.
+        seeds: run seeds, or a number of them (0, 1, ...).
+        space_seeds, data, n, ratio: one or several values each; the spaces are all combinations.
+        reductions: names. With ``identity`` among them, a searcher that can use no reduction runs with that one only.
         settings: any other field of `RunSettings` and `Options` by name.
 
     Returns:
-        One result for each run. A run that is finished already is not run again, unless ``again=True``.
+        One result for each run. A run that is finished already is not run again unless ``again=True``.
 
     Raises:
         UserError: settings that cannot be run, or interrupted runs without ``resume=True``.
@@ -94,7 +110,7 @@ def bench(
 
 
 def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
-    """Settings by name, sorted into the two dataclasses. Raises UserError for a name that neither has."""
+    """Settings by name, divided between the two dataclasses. Raises UserError for a name that neither has."""
     for name in settings:
         if name not in RUN_FIELDS and name not in OPTION_FIELDS:
             raise UserError(f"unknown setting {name!r}{nearest(name, (*RUN_FIELDS, *OPTION_FIELDS))}")
@@ -106,7 +122,7 @@ def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
 
 
 def write_picture(result: Result, options: Options) -> Path | None:
-    """Write the picture of what a run found; None where it found nothing. Raises UserError where it cannot."""
+    """Write the picture of what a run found; None if it found nothing. Raises UserError if it cannot be written."""
     if result.labels is None:
         return None
     row = result.row

@@ -1,4 +1,4 @@
-"""Checks of what a user gives: a value of the right kind, or one line that says what was expected and what came."""
+"""Checks of values that a user gives. A wrong one raises UserError, which says what was expected and what came."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from tdbench.base.errors import UserError
 
 
 def make_whole(settings: Any, *names: str) -> None:
-    """numpy's whole numbers in a frozen dataclass become Python's, as the log keeps them; anything else is an error."""
+    """Convert fields of a frozen dataclass to Python's integers, as the log keeps them.
+
+    Raises:
+        UserError: a field is not a whole number.
+    """
     for name in names:
         value = getattr(settings, name)
         try:
@@ -27,12 +31,12 @@ def check_strings(settings: Any, *names: str) -> None:
 
 
 def check_most(settings: Any, **most: int) -> None:
-    """Raises UserError where a field is above its greatest value."""
+    """Raises UserError if a field is above its limit."""
     for name, limit in most.items():
         if getattr(settings, name) > limit:
             raise UserError(f"{shown(name)} must be at most {limit}, got {getattr(settings, name)}")
 
 
 def shown(name: str) -> str:
-    """A setting as the command line writes it."""
+    """The name of a setting as the command line writes it."""
     return name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""A SQLite file whose transactions are all or nothing and whose errors can be read."""
+"""A SQLite file: a transaction is written whole or not at all, and an error is a UserError that names the file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Database:
     """A connection to a SQLite file.
 
     Args:
-        path: the file; it is made, with its folder, where it is not there.
-        what: how messages call it.
-        read_only: only read a file that is there, in a folder that need not be writable.
+        path: the file. It is created, with its folder, if it does not exist.
+        what: the name of the file in messages.
+        read_only: only read an existing file. Its folder need not be writable.
 
     Raises:
-        UserError: here or in any method, where the file or its folder cannot be used.
+        UserError: here or in any method, if the file or its folder cannot be used.
     """
 
     def __init__(self, path: Path, what: str, *, read_only: bool = False) -> None:
@@ -32,13 +32,13 @@ class Database:
             self._connection = _reader(path) if read_only else _connect(str(path))
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Execute one statement outside any transaction of ours, and fetch all it gives."""
+        """Execute one statement outside a transaction, and return all rows of its result."""
         with self._readable_errors():
             return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is executed within is committed at the end, or, if anything raises, not at all."""
+        """The statements of the block are committed together at its end. If the block raises, none is."""
         with self._readable_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -69,8 +69,8 @@ def _connect(address: str) -> sqlite3.Connection:
 def _reader(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing in the file.
 
-    SQLite reads a file in WAL mode with the help of two files beside it. Where it cannot make them, and there are
-    none, nobody is writing, and the file can be read as one that does not change.
+    To read a file in WAL mode, SQLite needs two files beside it. If they do not exist and it cannot create them, no
+    process is writing, so the file can be read as one that does not change.
     """
     address = f"file:{urllib.parse.quote(str(path.resolve()))}"
     connection = _connect(f"{address}?mode=rw")

@@ -1,4 +1,4 @@
-"""What the results were computed with: versions and hardware, for leaderboard rows and `tdbench doctor`."""
+"""The versions and the hardware that results were computed with, for leaderboard rows and `tdbench doctor`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("tdbench", "torch", "torchvision", "nevergrad", "optuna", "cma", "nu
 
 @functools.cache
 def version(package: str) -> str:
-    """The installed version of a distribution, or '' where there is none."""
+    """The installed version of a distribution, or '' if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -21,14 +21,14 @@ def version(package: str) -> str:
 
 
 def versions() -> str:
-    """``python=3.11.7 tdbench=0.1.0 ...``: one cell."""
+    """All versions in one cell: ``python=3.11.7 tdbench=0.1.0 ...``."""
     pairs = [("python", platform.python_version()), *((package, version(package)) for package in PACKAGES)]
     return " ".join(f"{name}={value}" for name, value in pairs if value)
 
 
 @functools.cache
 def hardware(device: str) -> str:
-    """The processor with its cores, or the GPU."""
+    """The name of the processor with its number of cores, or the name of the GPU."""
     if device == "cuda":
         import torch
 
@@ -37,7 +37,7 @@ def hardware(device: str) -> str:
 
 
 def available_cores() -> int:
-    """Cores this process may run on."""
+    """The number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The one exception that is meant for people, and sentences that errors share: what was expected, and what came."""
+"""`UserError`, the exception whose message is meant for people, and sentences that several errors share."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend. The command line prints it as one line and exits with 2."""
+    """An error that the user can correct. The command line prints it as one line and exits with 2."""
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
-    """A hint such as ``; did you mean 'cmaes'?`` for a word that is not among the known ones."""
+    """A hint such as ``; did you mean 'cmaes'?`` for a word that is not known."""
     known = sorted(known)
     close = difflib.get_close_matches(word.lower(), known, n=count, cutoff=0.5)
     if close:
@@ -20,7 +20,7 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
 
 
 def wrong_shape(what: str, expected: tuple[int | str, ...], found: tuple[int, ...]) -> str:
-    """The sentence for an array of the wrong shape, whoever raises it.
+    """The sentence that all errors about the shape of an array use.
 
     >>> wrong_shape("an array of images", ("N", 3, 32, 32), (50, 32, 32, 3))
     'expected an array of images with shape (N, 3, 32, 32), but it had shape (50, 32, 32, 3)'

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writing files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tdbench.base.errors import UserError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears complete or not at all. Raises UserError where it cannot be written."""
+    """Write a file that appears complete or not at all. Raises UserError if it cannot be written."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

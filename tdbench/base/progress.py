@@ -1,4 +1,4 @@
-"""Live progress bars on standard error: of runs, and of any work that is counted."""
+"""Progress bars on standard error, for runs and for other work that is counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import Progress as Bars
 
 
 class Progress:
-    """Counts evaluations, and confirmation trainings on a line of their own; draws nothing where not `shown`."""
+    """A bar for evaluations, and one for the trainings of confirmations. Nothing is drawn unless `shown`."""
 
     def __init__(self, evaluations: int, shown: bool) -> None:
         self._best = -math.inf
@@ -47,7 +47,7 @@ class Progress:
         self._bars.stop()
 
     def advance(self, evaluations: int, best_told: float) -> None:
-        """So many more evaluations have been told."""
+        """Count evaluations that have been told."""
         self._best = max(self._best, best_told)
         self._bars.update(self._evaluations, advance=evaluations, note=f"best told {self._best:.3f}")
         speed = self._bars.tasks[0].speed
@@ -55,22 +55,22 @@ class Progress:
             self._bars.update(self._evaluations, rate=f"{speed:.1f} evaluations/s")
 
     def skip(self, evaluations: int) -> None:
-        """So many evaluations will not take place."""
+        """Take evaluations that will not take place out of the total."""
         total = self._bars.tasks[0].total or 0
         self._bars.update(self._evaluations, total=total - evaluations)
 
     def expect_extra(self, trainings: int) -> None:
-        """So many trainings are needed for confirmation."""
+        """Add trainings for confirmations to their total."""
         total = self._bars.tasks[1].total or 0
         self._bars.update(self._extra, total=total + trainings, visible=True)
 
     def extra(self, trainings: int) -> None:
-        """So many of them are done."""
+        """Count trainings for confirmations that are done."""
         self._bars.update(self._extra, advance=trainings)
 
 
 class Counting:
-    """Progress of one piece of work after another; draws nothing where not `shown`."""
+    """A bar for one piece of work at a time. Nothing is drawn unless `shown`."""
 
     def __init__(self, shown: bool) -> None:
         self._bars = Bars(
@@ -86,17 +86,17 @@ class Counting:
 
     @contextlib.contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar for so many pieces of work; yields what to call when some are done."""
+        """A bar that counts up to `total`. Yields the function to call with the number of pieces that are done."""
         if not total:
             yield lambda done: None
             return
         self._bars.start()
-        task = self._bars.add_task(what, total=total)
+        bar = self._bars.add_task(what, total=total)
         try:
-            yield lambda done: self._bars.advance(task, done)
+            yield lambda done: self._bars.advance(bar, done)
         finally:
             self._bars.stop()
-            self._bars.remove_task(task)
+            self._bars.remove_task(bar)
 
     def stop(self) -> None:
         self._bars.stop()

@@ -1,8 +1,8 @@
 """Counter-based random numbers: Philox4x32-10, one definition for numpy, torch and the native kernel.
 
-A number is a pure function of (key, counter), so a training draws the same weights and the same split
-whatever else is in its batch, on every device and in every engine, and nothing has to be stored or skipped.
-Everything random in tdbench itself comes from here; searchers seed generators of their own.
+A number is a pure function of its key and counter. So a training draws the same weights and the same split in
+every batch, on every device and in every engine, and no generator has to keep a state. All random numbers of
+tdbench itself come from here; searchers have generators of their own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_SEED = _LOW  # space seeds and run seeds are 32-bit words of a key
 
 
 class Stream(IntEnum):
-    """The third counter word: draws of different purpose never share numbers."""
+    """The third counter word: draws for different purposes never share numbers."""
 
     WEIGHTS = 1  # initial weights of a training, keyed by its replicate seed
     SPLIT = 2  # train/validation order of a training, keyed by its replicate seed
@@ -32,11 +32,11 @@ class Stream(IntEnum):
     BLIND = 6  # the fixed seeds of the blind baseline
     CLASSES = 7  # which classes an image set is made of
     IMAGES = 8  # which images of a class
-    SHUFFLE = 9  # their order
+    SHUFFLE = 9  # the order of an image set
     LABELINGS = 10  # random label vectors
     STUDY = 11  # replicate seeds of the studies
     TANGENT = 12  # initializations of the networks of a tangent kernel
-    EXCHANGES = 13  # which images the study of ablation exchanges
+    EXCHANGES = 13  # which images the study `ablation` exchanges
     FEATURES = 14  # weights of the random networks whose features replace pixels
 
 

@@ -1,7 +1,7 @@
 """The statistics behind leaderboards, comparisons and reports: plain numbers in, plain numbers out.
 
-scipy does the bootstrap and the tests. Nothing here knows of searchers, files or images, nothing draws from global
-random state, and equal input gives equal output.
+scipy does the bootstrap and the tests. This module knows nothing of searchers, files or images. It does not use
+global random state, and equal input gives equal output.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
-TWO_STAGE_RESAMPLES = 4_000  # of whole tables of values
-MIN_FOR_INTERVAL = 4  # even the whole range of n values misses their median with probability 2 ** (1 - n)
-MIN_SPACES = 5  # below it a critical difference says nothing
+TWO_STAGE_RESAMPLES = 4_000  # fewer, since each draws a whole table of values
+MIN_FOR_INTERVAL = 4  # the range from lowest to highest of n values misses their median with probability 2 ** (1 - n)
+MIN_SPACES = 5  # with fewer, a critical difference says nothing
 _EXACT_UP_TO = 20_000  # arrangements that a permutation test goes through one by one
 
 Values = NDArray[np.float64]
@@ -30,7 +30,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with a two-sided interval from `n` values; low and high are NaN where there is no honest interval."""
+    """A value with a two-sided interval from `n` values; low and high are NaN if these allow no interval."""
 
     value: float
     low: float
@@ -77,7 +77,7 @@ class RankTest:
 def iqm(values: ArrayLike) -> float:
     """Interquartile mean: the mean without the lowest and the highest quarter; NaN for no values.
 
-    A quarter is rounded down: 1 value is cut at each end of 4 to 7 values, none of 1 to 3.
+    A quarter is rounded down: of 4 to 7 values one is left out at each end, of 1 to 3 values none.
     """
     array = _array(values)
     return float(stats.trim_mean(array, 0.25)) if len(array) else math.nan
@@ -98,7 +98,8 @@ def interval(values: ArrayLike, statistic: Callable[..., Any], *, level: float =
 
     The percentile bootstrap is too narrow for few values; its level is raised so that, for a mean of normal values,
     it is as wide as Student's interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap",
-    expanded percentile interval). Fewer than 4 values, or values that are all equal, have no interval: it is NaN.
+    expanded percentile interval). Fewer than 4 values, or values that are all equal, have no interval: its ends are
+    NaN.
 
     Args:
         values: (n,) numbers; NaN is not allowed.
@@ -117,12 +118,12 @@ def two_stage_interval(
 ) -> Estimate:
     """A statistic of values that come in clusters, pooled, with its two-stage bootstrap interval.
 
-    Clusters are drawn, then values within each drawn one (Davison and Hinkley 1997, *Bootstrap Methods and their
-    Application*, section 3.8), so values of a cluster may be alike. The level is raised as in `interval`. Fewer than 4
-    clusters, or draws that all give the same, have no interval: it is NaN.
+    Clusters are drawn first, then values within each of them (Davison and Hinkley 1997, *Bootstrap Methods and their
+    Application*, section 3.8), so values of one cluster may depend on each other. The level is raised as in
+    `interval`. If there are fewer than 4 clusters, or all draws give the same value, the ends of the interval are NaN.
 
     Args:
-        samples: one or more (clusters, n) arrays, of the same clusters in the same order, which are drawn together.
+        samples: one or more (clusters, n) arrays of the same clusters in the same order, which are drawn together.
         statistic: ``statistic(*pooled, axis=-1)``, vectorized.
     """
     tables = [np.asarray(sample, dtype=np.float64) for sample in samples]
@@ -164,7 +165,7 @@ def improvement(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Estimate
     """Probability that a value of A exceeds one of B, ties counting half: U / (n_a n_b), with its interval.
 
     The interval is Newcombe's (Statistics in Medicine 25, 2006, part 2, method 5): the probabilities whose
-    Hanley-McNeil standard error reaches the observed one. Unlike the bootstrap's it does not shrink to a point when
+    Hanley-McNeil standard error reaches the observed one. Unlike a bootstrap interval, it is not a single point when
     all of A lies above all of B.
     """
     a, b = _array(a), _array(b)
@@ -180,7 +181,7 @@ def improvement(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Estimate
     def beyond(theta: float) -> float:
         return float(abs(value - theta) - z * auc_standard_error(theta, len(a), len(b), middle, middle))
 
-    # At 0 and 1 the standard error is 0: a hair inside them it is not, and the root sought is further in.
+    # At 0 and 1 the standard error is 0, which would be a wrong root. The right one is further inside.
     low = optimize.brentq(beyond, 0, min(value, 1 - 1e-9)) if value > 0 else 0.0
     high = optimize.brentq(beyond, max(value, 1e-9), 1) if value < 1 else 1.0
     return Estimate(value, float(low), float(high), n)
@@ -189,7 +190,7 @@ def improvement(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Estimate
 def auc_standard_error(
     theta: float, n_a: int, n_b: int, effective_a: float | None = None, effective_b: float | None = None
 ) -> float:
-    """Hanley and McNeil's (1982) standard error of U / (n_a n_b) where its expectation is theta."""
+    """Hanley and McNeil's (1982) standard error of U / (n_a n_b) if its expectation is theta."""
     m_a = n_a if effective_a is None else effective_a
     m_b = n_b if effective_b is None else effective_b
     q_a, q_b = theta / (2 - theta), 2 * theta**2 / (1 + theta)
@@ -198,7 +199,7 @@ def auc_standard_error(
 
 
 def rank_test(a: ArrayLike, b: ArrayLike) -> Test:
-    """Mann-Whitney U test of two independent samples, exact for few values; p is NaN with a single value on a side."""
+    """Mann-Whitney U test of two independent samples, exact for few values; p is NaN if one has fewer than 2 values."""
     a, b = _array(a), _array(b)
     name = "Mann-Whitney"
     if min(len(a), len(b)) < 2:
@@ -214,7 +215,7 @@ def rank_test(a: ArrayLike, b: ArrayLike) -> Test:
 
 
 def paired_test(a: ArrayLike, b: ArrayLike) -> Test:
-    """Wilcoxon signed-rank test of pairs, exact for few of them; p is NaN for a single pair.
+    """Wilcoxon signed-rank test of pairs, exact for few pairs; p is NaN for fewer than 2 pairs.
 
     Five pairs cannot give a p-value below 0.0625.
     """
@@ -233,7 +234,7 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> Test:
     few = 2 ** len(a) <= _EXACT_UP_TO
     exact = stats.PermutationMethod(n_resamples=_EXACT_UP_TO) if ties and few else "auto"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy says that it takes the normal approximation for many tied pairs
+        warnings.simplefilter("ignore")  # scipy warns that it uses the normal approximation for many tied pairs
         return Test(name, min(1.0, float(stats.wilcoxon(change, method=exact).pvalue)), smallest)
 
 
@@ -251,19 +252,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def detectable_difference(
     sd: float, n_a: int, n_b: int | None = None, *, alpha: float = ALPHA, power: float = POWER, smallest_p: float = 0.0
 ) -> float:
-    """The smallest true difference of means that a two-sided t-test finds with that power, in the unit of `sd`.
+    """The smallest true difference of means that a two-sided t-test finds with this power, in the unit of `sd`.
 
     Solves P(|T| > t_crit) = power for T noncentral t with noncentrality difference / (sd sqrt(1/n_a + 1/n_b)), or
     difference / (sd / sqrt(n_a)) for pairs (Cohen 1988, chapter 2). The rank tests used here have 96 % of the t-test's
-    efficiency for normal values, so the figure is slightly low for them.
+    efficiency for normal values, so the result is slightly too small for them.
 
     Args:
         sd: standard deviation within a group (pooled), or of the pairs' differences.
         n_a, n_b: values in each group; without n_b, n_a pairs.
-        smallest_p: the smallest p-value that the test can give; where it is above alpha nothing can be detected.
+        smallest_p: the smallest p-value that the test can give; if it is above alpha, no difference can be detected.
 
     Returns:
-        inf where no difference can be detected, NaN where there are too few values for a standard deviation.
+        inf if no difference can be detected, NaN if there are too few values for a standard deviation.
     """
     if smallest_p > alpha:
         return math.inf
@@ -283,7 +284,7 @@ def detectable_difference(
 
 
 def pooled_sd(a: ArrayLike, b: ArrayLike) -> float:
-    """Standard deviation within two groups, NaN without a degree of freedom."""
+    """Standard deviation within two groups, NaN if neither has 2 values."""
     groups = [x for x in (_array(a), _array(b)) if len(x) > 1]
     degrees = sum(len(x) - 1 for x in groups)
     squares = sum(float(((x - x.mean()) ** 2).sum()) for x in groups)
@@ -293,8 +294,8 @@ def pooled_sd(a: ArrayLike, b: ArrayLike) -> float:
 def anytime(checkpoints: Sequence[float], shares: Sequence[float]) -> float:
     """Area under the confirmed checkpoints over the budget, per unit of budget: an average confirmed taskness.
 
-    Trapezoids between the shares of the budget, divided by the width from the first share to the last, so a constant
-    c gives c. What lies before the first checkpoint is not known and does not count. NaN if a checkpoint is missing.
+    Trapezoids between the shares of the budget, divided by the width from the first share to the last, so that a
+    constant c gives c. The time before the first checkpoint does not count. NaN if a checkpoint is missing.
     """
     values = _array(checkpoints)
     return float(np.trapezoid(values, np.array(shares))) / (shares[-1] - shares[0])
@@ -310,8 +311,8 @@ def rank_searchers(scores: ArrayLike, *, min_spaces: int = MIN_SPACES) -> RankTe
     """Average ranks, Friedman's test and Nemenyi's critical difference; (spaces, k) scores, higher is better.
 
     Returns:
-        None for fewer than 3 searchers or fewer than `min_spaces` spaces. The chi-square and F approximations want
-        more (Demsar: about 10 spaces and 5 searchers).
+        None for fewer than 3 searchers or fewer than `min_spaces` spaces. The chi-square and F approximations are
+        good only with more (Demsar: about 10 spaces and 5 searchers).
     """
     table = np.asarray(scores, dtype=np.float64)
     n, k = table.shape

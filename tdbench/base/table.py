@@ -1,4 +1,4 @@
-"""A table as people read it. What fills one decides what its cells say; `tdbench.cli.printing` prints it."""
+"""A table for people: cells of text, which `tdbench.cli.printing` prints."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Table:
 
     Attributes:
         title: may be empty.
-        rows: one text for each column.
-        text: positions of the columns that hold words; the others hold numbers and are aligned to the right. A last
-            column of words may be broken into lines, no other column is.
+        rows: each has one text for each column.
+        text: positions of the columns that hold words; the others hold numbers and are aligned to the right. Only the
+            last column, if it holds words, may be broken into several lines.
     """
 
     title: str
@@ -25,5 +25,5 @@ class Table:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A rounded number; a dash where there is none. Minus zero is zero."""
+    """A rounded number, or a dash if it is not finite. Minus zero is written as zero."""
     return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else "-"

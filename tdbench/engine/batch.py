@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.errors import wrong_shape
 from tdbench.engine.networks import IMAGE_SHAPE, N_PARAMETERS, initial_weights
 
 
@@ -18,8 +19,8 @@ class TrainingBatch:
         images: (S, N, 3, 32, 32) float32 standardized images.
         image_set: (B,) which of the S image sets a training uses.
         labels: (B, N) uint8 classes 0 or 1.
-        train_mask: (B, N) True for the training side, at least one image of each training. Where all are True, a
-            training has no validation side, and its curve is NaN.
+        train_mask: (B, N) True on the training side, at least one image of each training. A training whose images are
+            all on this side has no validation side, and its curve is NaN.
         seeds: (B,) uint64 seeds of the initial weights, or None.
         weights: (B, 61326) float32 initial weights in the flat layout of `networks.LAYERS`, 245 KB a training, or
             None. Exactly one of seeds and weights is given.
@@ -43,28 +44,27 @@ class TrainingBatch:
         *,
         weights: NDArray[np.float32] | None = None,
     ) -> TrainingBatch:
-        """The batch of these arrays, of any number type; they are copied only where their type is another.
+        """Make a batch of arrays of any number type. An array is copied only if its type or memory layout must change.
 
         Args:
             images: as above, or (N, 3, 32, 32) for one image set.
             labels, train_mask, seeds, weights: as above.
-            image_set: all zero when left out.
+            image_set: all zero by default.
 
         Raises:
             ValueError: shapes do not fit, a label is not 0 or 1, a training side is empty, an image set does not
                 exist, or not exactly one of seeds and weights is given.
         """
         images = np.ascontiguousarray(images, dtype=np.float32)
-        if images.ndim == 4:
-            images = images[None]
-        if images.ndim != 5 or images.shape[2:] != IMAGE_SHAPE:
-            raise ValueError(f"expected images with shape (N, 3, 32, 32) or (S, N, 3, 32, 32), got {images.shape}")
+        if images.ndim not in (4, 5) or images.shape[-3:] != IMAGE_SHAPE:
+            leading = ("S", "N") if images.ndim == 5 else ("N",)
+            raise ValueError(wrong_shape("images", (*leading, *IMAGE_SHAPE), images.shape))
+        images = images[None] if images.ndim == 4 else images
         labels, train_mask = np.asarray(labels), np.asarray(train_mask, dtype=np.bool_)
         size, n = len(labels) if labels.ndim else 0, images.shape[1]
-        if labels.shape != (size, n) or train_mask.shape != (size, n):
-            raise ValueError(
-                f"expected labels and train_mask with shape (B, N={n}), got {labels.shape} and {train_mask.shape}"
-            )
+        if labels.shape != (size, n):
+            raise ValueError(wrong_shape("labels", ("B", n), labels.shape))
+        _check_shape("train_mask", train_mask, (size, n))
         if not np.isin(labels, (0, 1)).all():
             raise ValueError("labels must be 0 or 1")
         if not train_mask.any(axis=1).all():
@@ -74,12 +74,12 @@ class TrainingBatch:
             raise ValueError(f"expected either seeds or weights, got {'neither' if seeds is None else 'both'}")
         if seeds is not None:
             seeds = np.asarray(seeds, dtype=np.uint64)
-            _check_shape("seeds", seeds, "B", (size,))
+            _check_shape("seeds", seeds, (size,))
         if weights is not None:
             weights = np.ascontiguousarray(weights, dtype=np.float32)
-            _check_shape("weights", weights, f"B, {N_PARAMETERS}", (size, N_PARAMETERS))
+            _check_shape("weights", weights, (size, N_PARAMETERS))
         image_set = np.zeros(size, dtype=np.intp) if image_set is None else np.asarray(image_set, dtype=np.intp)
-        _check_shape("image_set", image_set, "B", (size,))
+        _check_shape("image_set", image_set, (size,))
         if ((image_set < 0) | (image_set >= len(images))).any():
             raise ValueError(f"image_set must lie in 0..{len(images) - 1}")
         return cls(images, image_set, labels.astype(np.uint8, copy=False), train_mask, seeds, weights)
@@ -99,13 +99,13 @@ class TrainingBatch:
         )
 
     def initial_weights(self, members: slice | NDArray[np.intp]) -> NDArray[np.float32]:
-        """(b, 61326) the weights that these b of the trainings start from; ask for few at a time."""
+        """(b, 61326) initial weights of b of the trainings; ask for few at a time."""
         if self.weights is not None:
             return self.weights[members]
         assert self.seeds is not None  # as checked
         return initial_weights(self.seeds[members])
 
 
-def _check_shape(name: str, array: NDArray[np.generic], words: str, expected: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: NDArray[np.generic], expected: tuple[int, ...]) -> None:
     if array.shape != expected:
-        raise ValueError(f"expected {name} with shape ({words}) = {expected}, got {array.shape}")
+        raise ValueError(wrong_shape(name, expected, array.shape))

@@ -1,8 +1,9 @@
-"""All B networks as one set of tensors, on CPU or CUDA by one code path; only the forward pass differs.
+"""All B networks as one set of tensors. CPU and CUDA share one code path; only the forward pass differs.
 
-On CUDA the first convolution sees the same images for every network, so it is one ordinary convolution with 6 B
-filters, the second is a grouped one, and the dense layers are batched products; on a CPU each network has its own.
-On CUDA a whole step is captured once as a graph and replayed; nothing is read back before the last step.
+On a CPU the forward pass takes one network after another. On CUDA all networks go through it together: the first
+convolution is one ordinary convolution with 6 B filters, because all networks see the same images; the second is a
+grouped convolution; the dense layers are batched products. There a whole step is captured once as a graph and
+replayed, and nothing is read back before the last step.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from tdbench.engine.reference import memory_errors, torch_threads
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 
-# Floats alive per network and image at the peak of a step: activations of both convolutions before pooling, their
-# gradients, the pooled ones and what the libraries hold; rounded up from the layer sizes.
+# Floats in memory per network and image at the peak of a step: activations of both convolutions before pooling, their
+# gradients, the pooled activations and buffers of the libraries; rounded up from the layer sizes.
 FLOATS_PER_IMAGE = 24_000
 CPU_CHUNK = 16  # more networks at once only push activations out of the caches
 CUDA_CHUNK = 128
@@ -35,9 +36,9 @@ CUDA_CHUNK = 128
 class BatchedEngine:
     """Trains chunks of networks together.
 
-    Batch-invariance: on the CPU no operation's shape depends on how many networks there are, beyond sums over the
-    images of one; on CUDA, where libraries pick kernels by shape, every chunk is padded to the same size. The chunk
-    shrinks to what memory allows, and `detail` records it.
+    Batch-invariance: on the CPU each network has a forward pass of its own, and sums run over the images of one
+    network only. On CUDA, where libraries choose kernels by shape, every chunk is padded to the same size. The chunk
+    shrinks if memory does not suffice, and `detail` records it.
     """
 
     name = "batched"
@@ -98,13 +99,13 @@ class BatchedEngine:
         return curves
 
     def _fitting_chunk(self, n_images: int) -> int:
-        """The chunk, or less where free memory would not hold it."""
+        """The chunk size, or less if free memory cannot hold it."""
         per_network = 4 * (FLOATS_PER_IMAGE * n_images + 6 * N_PARAMETERS)
         budget = 2**31 if self.device == "cpu" else int(0.8 * torch.cuda.mem_get_info()[0])
         fits = max(1, budget // per_network)
         if self.device == "cpu":
             return min(self.chunk, fits)
-        while self.chunk > fits:  # for good, so that every chunk of this run has the same shape
+        while self.chunk > fits:  # permanently, so that all later chunks have the same shape
             self.chunk = math.ceil(self.chunk / 2)
         return self.chunk
 
@@ -188,7 +189,7 @@ def _forward_one(x: torch.Tensor, *params: torch.Tensor) -> torch.Tensor:
 
 
 def _captured(step: Callable[[], None], state: list[torch.Tensor]) -> Callable[[], None]:
-    """The step as one CUDA graph. Warming up runs it for real, so the state is put back before capture."""
+    """The step as one CUDA graph. The warm-up changes the state, which is restored before the capture."""
     before = [s.detach().clone() for s in state]
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -207,7 +208,7 @@ def _captured(step: Callable[[], None], state: list[torch.Tensor]) -> Callable[[
 
 @contextlib.contextmanager
 def _full_float32() -> Iterator[None]:
-    """float32 without TF32, and deterministic kernels, for a block; torch's settings are put back."""
+    """Within the block: float32 without TF32, and deterministic kernels. Torch's settings are restored after it."""
     matmul = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:

@@ -23,12 +23,12 @@ DEVICES = ("cpu", "cuda")
 
 
 class Stopped(Exception):
-    """An engine ended early, because the `stop` that it was given was set. What it had trained is lost."""
+    """An engine ended early, because its argument `stop` was set. The trainings of that call are lost."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What B trainings give.
+    """The results of B trainings.
 
     Attributes:
         curves: (B, steps) float32 validation losses before each update, in nats; NaN without a validation side.
@@ -40,7 +40,7 @@ class Trained:
 
 
 class Engine(typing.Protocol):
-    """Trains many networks side by side. This page is all that a run asks of an engine.
+    """Trains many networks side by side. A run uses nothing of an engine but the members below.
 
     All engines compute what `reference` computes, up to rounding: each network of a batch starts from its weights (or
     from those that its seed draws, `networks.initial_weights`) and takes `protocol.steps` full-batch steps of Adam on
@@ -50,14 +50,14 @@ class Engine(typing.Protocol):
     - `curves` and `train` give the same curves, and a batch with ``weights=initial_weights(seeds)`` the same as one
       with these seeds.
 
-    An engine may be called from any thread, by one at a time. It may assume that a batch was made by
-    `TrainingBatch.checked`, leaves its arrays as they are, and keeps nothing of it.
+    Any thread may call an engine, but only one at a time. An engine may assume that `TrainingBatch.checked` made the
+    batch. It does not change the arrays of the batch, and keeps none of them.
 
     Attributes:
         name: ``reference``, ``batched`` or ``native``.
         device: ``cpu`` or ``cuda``.
-        best_batch: trainings in one call that are enough to use the hardware well.
-        detail: what else the result may depend on in its last bits (chunk, instruction set), for the record.
+        best_batch: a number of trainings in one call that uses the hardware well.
+        detail: what else may change the last bits of a result (chunk, instruction set); recorded with each result.
     """
 
     name: str
@@ -72,13 +72,13 @@ class Engine(typing.Protocol):
     def curves(
         self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
     ) -> NDArray[np.float32]:
-        """(B, steps) validation losses before each update, in nats; NaN where a training has no validation side.
+        """(B, steps) validation losses before each update, in nats; NaN for a training without a validation side.
 
         Args:
             batch: B trainings.
             protocol: steps and learning rate (its split rule is already in the masks).
-            stop: may be set by another thread to end the call early: within a step of the networks that are then
-                in training.
+            stop: another thread may set it to end the call early. The networks in training then end after their
+                current step.
 
         Raises:
             Stopped: `stop` was set before the last training ended.
@@ -89,10 +89,10 @@ class Engine(typing.Protocol):
     def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
         """The same curves, and the weights after the last update.
 
-        The weights returned are 245 KB a training (B = 4,096: 1 GB); an engine holds no second copy of them, beyond
-        the networks that are in training at the moment. Whoever trains many asks for few at a time.
+        The weights take 245 KB a training (1 GB for B = 4,096), so ask for large numbers in parts. An engine holds a
+        second copy only of the networks in training.
 
-        Training on from them is a new training: Adam starts again, without the moments of the first.
+        To continue from these weights is a new training: Adam starts again, without the moments of the first.
 
         Raises:
             Stopped, MemoryError: as `curves` does.
@@ -101,22 +101,22 @@ class Engine(typing.Protocol):
 
 
 def check_stop(stop: threading.Event | None) -> None:
-    """For engines: raises Stopped where `stop` is set."""
+    """For engines: raises Stopped if `stop` is set."""
     if stop is not None and stop.is_set():
         raise Stopped("the training was stopped")
 
 
 def make_engine(name: str = "auto", device: str = "auto", threads: int | None = None) -> Engine:
-    """The engine of that name on that device, one object a process; ``auto`` is resolved by a fixed rule.
+    """The engine of that name on that device, one object per process; ``auto`` is resolved by a fixed rule.
 
-    device ``auto``: ``cuda`` where torch sees one, else ``cpu``. engine ``auto``: ``batched`` on CUDA; on a CPU
-    ``native`` where its kernel is built and the processor can run it, else ``batched``.
+    device ``auto``: ``cuda`` if torch sees a CUDA device, else ``cpu``. engine ``auto``: ``batched`` on CUDA; on a CPU
+    ``native`` if its kernel is built and the processor can run it, else ``batched``.
 
     Args:
         threads: CPU threads; one per available core by default.
 
     Raises:
-        UserError: unknown name, no CUDA device, or a native kernel that is not there.
+        UserError: unknown name, no CUDA device, or no native kernel.
     """
     if name not in ("auto", *ENGINES):
         raise UserError(f"unknown engine {name!r}{nearest(name, ('auto', *ENGINES))}")
@@ -151,7 +151,7 @@ def _engine(name: str, device: str, threads: int | None) -> Engine:
 
 
 def cuda_available() -> bool:
-    """Whether torch sees a CUDA device; false without importing torch where the driver is plainly absent."""
+    """Whether torch sees a CUDA device. If no driver is installed, the answer is False and torch is not imported."""
     import os
 
     if os.name != "nt" and not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):

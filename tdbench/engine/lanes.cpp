@@ -1,15 +1,15 @@
 // The native CPU kernel: trains many networks (definitions, section 3), one per thread, each vectorized inside.
 //
-// Every layer is laid out for the dimension that fills the lanes of a vector and lets the rest be skipped:
+// In every layer, the lanes of a vector hold the dimension that fills them and that allows work to be skipped:
 //   forward     conv1: lanes are pooling windows (all images in a row); conv2 and dense layers: output channels.
 //   backward    lanes are the taps of a kernel row. Of a 2x2 pooling window only the maximum passes a gradient on, so
-//               one row of taps per window and channel does the work of four; validation images are not visited at all.
-// This beats one network per lane (shared images, dense arithmetic everywhere): there each lane has its maximum
-// elsewhere and other validation images, so nothing can be skipped, and 16 networks outgrow the caches.
+//               one row of taps per window and channel is enough, not four. Validation images are left out.
+// One network per lane (shared images, dense arithmetic everywhere) is slower: pooling maxima and validation images
+// differ from lane to lane, so nothing can be skipped, and 16 networks do not fit into the caches.
 //
-// Batch-invariance holds by construction: a training never meets another one. Where there are more threads than
-// trainings a team of threads shares one; it splits work by image or by weight, never a sum, so bits stay the same.
-// The compiler must not contract or reorder (-ffp-contract=off, no fast-math): `fma` below is the only fused operation.
+// Batch-invariance: trainings share no arithmetic. If there are more threads than trainings, a team of threads shares
+// one. A team splits work by image or by weight, never a sum, so the bits stay the same.
+// The compiler must not fuse or reorder operations (-ffp-contract=off, no fast-math): only `fma` below is fused.
 //
 // The file is compiled once per instruction set; lanes per vector and register blocking follow from it.
 #include <algorithm>
@@ -57,13 +57,13 @@ constexpr int kRegisters = 16;
 
 typedef float V __attribute__((vector_size(L * 4)));
 typedef int32_t I __attribute__((vector_size(L * 4)));  // comparison masks and indices
-typedef uint8_t Bytes __attribute__((vector_size(L)));  // indices at rest
+typedef uint8_t Bytes __attribute__((vector_size(L)));  // indices in memory
 typedef float Unaligned __attribute__((vector_size(L * 4), aligned(4), may_alias));
 
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-INLINE V splat(float x) { return x - V{}; }  // minus zero: exact for -0 too, so nothing is left to compute
+INLINE V splat(float x) { return x - V{}; }  // subtracting zero is exact for -0 too, so the compiler drops it
 INLINE I splat_int(int32_t x) { return I{} + x; }
 
 INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
@@ -101,7 +101,7 @@ INLINE V square_root(V a) {
 
 INLINE V absolute(V x) { return (V)((I)x & 0x7fffffff); }
 
-// NaN stays NaN: a diverged training must not look alive again.
+// NaN stays NaN, so that a diverged training cannot get finite values again.
 INLINE V relu(V x) { return x <= 0.0f ? V{} : x; }
 
 // exp(x) for x <= 0, within 2 ulp; 0 below -87 where float32 turns subnormal; NaN for NaN.
@@ -172,7 +172,7 @@ using Fc2Back = Dense<84, 120, 128, 4>;
 using Fc3Back = Dense<2, 84, 96, 3>;
 constexpr int kRow2 = 416;  // the 400 inputs of fc1, the constant 1, padding
 
-// Where a training's weights (and their moments) live: conv [o][ky][padded taps of a row], bias[16], then dense layers.
+// Layout of a training's weights (and their moments): conv [o][ky][padded taps of a row], bias[16], then dense layers.
 constexpr int kConv1 = 0, kBias1 = kConv1 + kOut1 * 5 * kFan1;
 constexpr int kConv2 = kBias1 + 16, kBias2 = kConv2 + kOut2 * 5 * kFan2;
 constexpr int kFc1 = kBias2 + 16, kFc2 = kFc1 + Fc1::size, kFc3 = kFc2 + Fc2::size, kWeights = kFc3 + Fc3::size;
@@ -257,7 +257,7 @@ public:
     template <class T>
     T* take(size_t count) {
         T* p = reinterpret_cast<T*>(memory_ + used_);
-        used_ += round(count * sizeof(T), 64) + 64;  // the odd line keeps arrays from aliasing in the caches
+        used_ += round(count * sizeof(T), 64) + 64;  // an extra line, so that arrays use different cache sets
         if (used_ > size_) throw std::logic_error("the workspace is too small");
         return p;
     }
@@ -275,7 +275,7 @@ private:
     char* memory_ = nullptr;
 };
 
-// -------------------------------------------------------------------------------------- images, made ready once
+// ---------------------------------------------------------------------------------------- images, prepared once
 
 constexpr int kPatch = 6 * 6 * 3;          // pixels under the four 5x5 kernels of a pooling window, or their transform
 constexpr int kTapRows = 32 * 28 * kFan1;  // every run of 15 pixels that a kernel row can lie on
@@ -294,7 +294,7 @@ INLINE void transform_patch(const T* x, int step, T* out, int out_step) {
 
 // What all trainings of one image set share.
 //   patches   transformed, [windows of all images in a row, L at a time][6][6][channel][L]
-//   tap_rows  [image][y][x][padded taps], so that rows of taps are aligned whatever their position
+//   tap_rows  [image][y][x][padded taps], so that rows of taps are aligned at every position
 struct ImageSet {
     static int vectors(int n) { return (n * kWindows1 + L - 1) / L; }
     static size_t bytes(int n) {
@@ -335,7 +335,7 @@ struct ImageSet {
 
 // ---------------------------------------------------------------------------------------------- forward layers
 
-// Max over a 2x2 window, then ReLU. Like PyTorch the first maximum wins and NaN is kept.
+// Max over a 2x2 window, then ReLU. As in PyTorch, the first of several equal maxima is taken, and NaN stays NaN.
 INLINE void pool_relu(const V& c0, const V& c1, const V& c2, const V& c3, V& out, Bytes& arg) {
     I k = c1 > c0;
     V m = k ? c1 : c0;
@@ -552,7 +552,7 @@ void dense_update(const float* in, int in_row, const float* delta, int n_rows, i
 }
 
 // conv2's kernels for its input gradient: [px][o][7 rows][48]. Kernel row ky lies in row 1 + ky between rows of zeros,
-// shifted by px positions, so that the rows under a 6x6 patch of a1 can be read whatever output of the window it is.
+// shifted by px positions, so that the rows under a 6x6 patch of a1 can be read for every output of the window.
 constexpr int kShiftRow = 48, kShiftOut = 7 * kShiftRow, kShifted = 2 * kOut2 * kShiftOut;
 
 // One image: d_a1[y][x][c] gets kernel * gradient around the maximum of each window. d_a1 has kShiftRow floats of
@@ -586,7 +586,7 @@ struct Call {
     int n_images;              // N
     const uint8_t* labels;     // (B, N)
     const uint8_t* train;      // (B, N)
-    const uint64_t* seeds;     // (B,), read where there are no initial weights
+    const uint64_t* seeds;     // (B,), read if there are no initial weights
     const float* initial;      // (B, kParameters) in PyTorch's flat order, or null
     const int64_t* image_set;  // (B,)
     int steps;
@@ -645,7 +645,7 @@ private:
 class Training {
 public:
     static size_t bytes(int n) {
-        const size_t images = n + 2 * L;  // vectors of windows or of images may reach past the last one
+        const size_t images = n + 2 * L;  // vectors of windows or of images may extend beyond the last image
         const size_t per_image = (2 * kActs1 + kRow2 + 400 + 2 * (128 + 96 + 16) + 4) * sizeof(float) + kActs1 + kActs2;
         return images * per_image + (3 * kWeights + kTransposed + kForward + kShifted) * sizeof(float) + 65536;
     }
@@ -665,7 +665,7 @@ public:
         loss = space.take_zeros<float>(n), label = space.take_zeros<float>(n);
         arg1 = space.take_zeros<uint8_t>(n * kActs1), arg2 = space.take_zeros<uint8_t>(n * kActs2);
 
-        // Rows of the dense layers: the training images first, so that what follows the loss is a range of rows.
+        // Rows of the dense layers: the training images first, so that the backward pass takes a range of rows.
         order.reserve(N);
         for (int side = 1; side >= 0; side--) {
             for (int i = 0; i < N; i++)
@@ -682,7 +682,7 @@ public:
         } else {
             for (int flat = 0; flat < kParameters; flat++) set_weight(flat, call.initial[b * kParameters + flat]);
         }
-        // The constant inputs 1 of the next layers: a column with bias 1 and no other weights, which gets no gradient.
+        // The constant inputs 1 of the next layers: a column with bias 1 and zero weights, which gets no gradient.
         for (int r = 0; r < N; r++) a2[static_cast<size_t>(r) * kRow2 + 400] = 1.0f;
         w[kFc1 + Fc1::at(400, 120, 401)] = 1.0f;
         w[kFc2 + Fc2::at(120, 84, 121)] = 1.0f;
@@ -693,7 +693,7 @@ public:
         for (int jb = 0; jb < Fc3::blocks; jb++) publish_dense<Fc3, Fc3Back>(kFc3, kBack3, jb, 0, 84);
     }
 
-    // One member of the team; all call it. Ends early when cancelled.
+    // The work of one member of the team; each member calls it. Ends early when cancelled.
     void run(Team& team, int rank) {
         const auto share = [&](int count, int i) {
             return static_cast<int>(static_cast<int64_t>(count) * i / team.size);
@@ -713,7 +713,7 @@ public:
             classify(share(N, rank), share(N, rank + 1), lap);
             team.wait();
             if (rank == 0) write_loss(t);
-            if (t == call_.steps && call_.trained == nullptr) return;  // nobody sees the last update
+            if (t == call_.steps && call_.trained == nullptr) return;  // the last update is not used
             backward_to_conv1(share(T, rank), share(T, rank + 1));
             lap(3);
             team.wait();
@@ -726,8 +726,8 @@ public:
         if (rank == 0) write_weights();
     }
 
-    // Trains several networks of one image set abreast on this thread: what their first layer reads of the images, the
-    // bulk of all memory traffic, comes to the core once for all.
+    // Trains several networks of one image set side by side on this thread. Reading the images in the first layer is
+    // most of the memory traffic, and is done once for all of them.
     static void run_abreast(Training* const* all, int count) {
         const Training& first = *all[0];
         const Call& call = first.call_;
@@ -769,7 +769,7 @@ public:
     }
 
 private:
-    // Copies of weights in the order that a pass reads them.
+    // Copies of weights, in the order in which a pass reads them.
     static constexpr int kBack1 = 0, kBack2 = kBack1 + 120 * 400, kBack3 = kBack2 + 84 * 128,
                          kTransposed = kBack3 + 2 * 96;
     static constexpr int kKernels1 = 0, kTapsOuts2 = 704, kForward = kTapsOuts2 + kTaps2 * kOut2;
@@ -1015,11 +1015,11 @@ private:
 
 // -------------------------------------------------------------------------------------------------- work list
 
-constexpr int kAbreast = 4;      // networks per thread, see Training::run_abreast,
-constexpr int kFewImages = 100;  // unless the images fit the caches anyway: below, one at a time is faster
+constexpr int kAbreast = 4;      // networks per thread, see Training::run_abreast
+constexpr int kFewImages = 100;  // below this number images fit into the caches, and one network at a time is faster
 constexpr int kTeam = 12;        // more threads than this find too little to share
 
-// An image set while trainings use it: made ready by the first, freed by the last.
+// An image set while trainings use it: the first one prepares it, the last one frees it.
 class SharedSet {
 public:
     const ImageSet& get(const float* images, int n) {
@@ -1040,8 +1040,8 @@ private:
     std::unique_ptr<ImageSet> set_;
 };
 
-// Runs body(0) .. body(count - 1) on threads of their own (the first on this one); fewer where the system refuses.
-// The first exception is passed on after all have ended.
+// Runs body(0) .. body(count - 1), each on its own thread (the first on this one); fewer if the system has no more
+// threads. After all have ended, the first exception is rethrown.
 template <class Body>
 int in_parallel(int count, Body body) {
     std::atomic<bool> failed{false};
@@ -1082,7 +1082,7 @@ void train(const Call& call, int64_t b, const ImageSet& set, int size, Workspace
             });
         go.store(1, std::memory_order_release);
         training.run(team, 0);
-    } catch (const std::system_error&) {  // no more threads to be had: work alone
+    } catch (const std::system_error&) {  // the system has no more threads: work alone
         go.store(-1, std::memory_order_release);
         Team alone(1);
         training.run(alone, 0);
@@ -1170,8 +1170,8 @@ EXPORT void lanes_initial_weights(uint64_t seed, float* out) {
     draw_weights(seed, [&](int flat, float value) { out[flat] = value; });
 }
 
-// Curves of `batch` trainings, and their last weights where `trained` is not null. They start from `initial`, or from
-// `seeds` where that is null. 0 when done, 1 when cancelled, 2 when out of memory. Arguments are checked by the caller.
+// Curves of `batch` trainings, and their last weights if `trained` is not null. They start from `initial`, or from
+// `seeds` if that is null. Returns 0 when done, 1 when cancelled, 2 when out of memory. The caller checks arguments.
 EXPORT int lanes_curves(const float* images, int n_images, const uint8_t* labels, const uint8_t* train,
                         const uint64_t* seeds, const float* initial, const int64_t* image_set, int64_t batch, int steps,
                         double lr, int threads, const int32_t* cancel, float* curves, float* trained) {

@@ -1,6 +1,6 @@
 """The engine `native`: the C++ kernel in lanes.cpp, which trains networks on all cores of a CPU.
 
-The kernel is compiled once per instruction set (setup.py); the best one that this processor runs is loaded.
+The kernel is compiled once per instruction set (setup.py); the best one that this processor can run is loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tdbench.engine.protocol import TrainingProtocol
 
 ISAS = ("base", "avx2", "avx512")  # in the order of lanes_best_isa()
 ISA_VARIABLE = "TDBENCH_NATIVE_ISA"  # forces one of them, for tests and comparisons
-WAKE_SECONDS = 0.05  # between looks at `stop` while the kernel runs
+WAKE_SECONDS = 0.05  # between checks of `stop` while the kernel runs
 
 _NOT_BUILT = (
     "the native kernel is not built (no C++ compiler when tdbench was installed); "
@@ -33,7 +33,7 @@ _NOT_BUILT = (
 
 
 def unavailable() -> str | None:
-    """Why the kernel cannot be used here and how to get it, in one line; None where it can."""
+    """Why the kernel cannot be used here, and how to get it, in one line; None if it can be used."""
     try:
         _library(_chosen_isa())
     except UserError as error:
@@ -42,7 +42,7 @@ def unavailable() -> str | None:
 
 
 def available_isas() -> tuple[str, ...]:
-    """The instruction sets that are both built and run by this processor, from the plainest to the best."""
+    """The instruction sets that are built and that this processor can run, the best one last."""
     if _file("base") is None:
         return ()
     best: int = _library("base").lanes_best_isa()
@@ -67,13 +67,13 @@ def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
 class NativeEngine:
     """Trains networks in C++, `threads` at a time.
 
-    Memory, for the time of a call: 2 MB and 0.016 MB per image for each network in training (one per thread, four from
-    100 images on), and 0.14 MB per image for each image set in use (one or two at a time; shared by all threads).
+    Memory during a call: 2 MB + 0.016 MB per image for each network in training (one per thread, four from 100 images
+    on), and 0.14 MB per image for each image set in use (one or two at a time; shared by all threads).
     Initial and final weights are read and written in place. Nothing is kept between calls.
 
     Args:
         threads: one per available core by default.
-        isa: ``avx512``, ``avx2`` or ``base``; the best that this processor runs by default.
+        isa: ``avx512``, ``avx2`` or ``base``; by default the best that this processor can run.
 
     Raises:
         UserError: the kernel is not built, or the processor cannot run that instruction set.
@@ -135,9 +135,9 @@ class NativeEngine:
                 )
             )
 
-        # The kernel runs beside this thread, without the GIL. This one waits in Python, where the main thread can be
-        # interrupted. It wakes now and then, to look at `stop`, and because a signal that comes just before a wait
-        # begins does not end that wait.
+        # The kernel runs in another thread, without the GIL. This thread waits in Python, so that Ctrl-C can interrupt
+        # it. It wakes regularly, to check `stop`, and because a signal that arrives just before a wait begins does not
+        # end that wait.
         worker = threading.Thread(target=call, name="tdbench-native")
         worker.start()
         try:

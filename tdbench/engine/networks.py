@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.errors import wrong_shape
 from tdbench.base.rng import Stream, philox, split_key
 
 
@@ -21,7 +22,7 @@ class Layer(NamedTuple):
     """A parameter tensor of one network, in PyTorch's own shape.
 
     `uses` is how often each of its values is multiplied for one image: once at each position of a convolution's
-    output, once in a dense layer, never where it is a bias.
+    output, once in a dense layer; the values of a bias are not multiplied.
     """
 
     name: str
@@ -100,13 +101,13 @@ def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
 
 
 def logits(weights: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(B, M, 2) logits of B networks for each of M images; the larger one is a network's vote.
+    """(B, M, 2) logits of B networks for each of M images; a network predicts the class of the larger one.
 
-    One network and 256 images at a time, so that memory beside the result stays below 50 MB whatever B and M are.
+    It takes one network and 256 images at a time, so that memory beside the result stays below 50 MB for any B and M.
 
     Args:
         weights: (B, 61326) weights in the flat layout of `LAYERS`, as `Engine.train` gives them.
-        images: (M, 3, 32, 32) images, standardized as those that the networks were trained on.
+        images: (M, 3, 32, 32) images, standardized like those that the networks were trained on.
 
     Raises:
         ValueError: shapes do not fit.
@@ -117,9 +118,9 @@ def logits(weights: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray
 
     weights, images = np.asarray(weights, dtype=np.float32), np.asarray(images, dtype=np.float32)
     if weights.ndim != 2 or weights.shape[1] != N_PARAMETERS:
-        raise ValueError(f"expected weights with shape (B, {N_PARAMETERS}), got {weights.shape}")
+        raise ValueError(wrong_shape("weights", ("B", N_PARAMETERS), weights.shape))
     if images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE:
-        raise ValueError(f"expected images with shape (M, 3, 32, 32), got {images.shape}")
+        raise ValueError(wrong_shape("images", ("M", *IMAGE_SHAPE), images.shape))
     result = np.empty((len(weights), len(images), 2), dtype=np.float32)
     with torch.no_grad():
         for row, out in zip(weights, result, strict=True):

@@ -1,4 +1,4 @@
-"""How one network is trained and split: the settings that, with the images, decide what a taskness means."""
+"""How one network is trained, and how its images are split. With the images, these settings define a taskness."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class TrainingProtocol:
     split: str = "stratified"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", operator.index(self.steps))  # equal settings are one protocol and identity:
-        object.__setattr__(self, "lr", float(self.lr))  # 1 and 1.0, numpy's numbers and Python's
+        # 1 and 1.0, or numpy's and Python's numbers, must give the same protocol and identity.
+        object.__setattr__(self, "steps", operator.index(self.steps))
+        object.__setattr__(self, "lr", float(self.lr))
         if self.steps < ROLLING_WINDOW:
             raise UserError(f"steps must be at least {ROLLING_WINDOW} (the rolling median's window), got {self.steps}")
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -57,7 +58,7 @@ def train_masks(labels: NDArray[np.uint8], seeds: NDArray[np.uint64], split: str
     """(B, N) True on the training side, for (B, N) label vectors and (B,) replicate seeds.
 
     Images are put in a random order drawn from the seed. A stratified split takes the first positives and the first
-    negatives of that order for validation, a random one simply its first images (definitions, section 4, Split).
+    negatives of that order for validation, a random split its first images (definitions, section 4, Split).
     """
     labels = np.asarray(labels, dtype=np.uint8)
     n_images = labels.shape[1]

@@ -1,4 +1,4 @@
-"""The plain PyTorch loop, one network after another: the yardstick of right and of speed."""
+"""The plain PyTorch loop, one network after another. It defines the right result, and speeds are compared with it."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def network(seed: int, device: str = "cpu") -> Network:
 
 
 def network_of(weights: NDArray[np.float32], device: str = "cpu") -> Network:
-    """The network with these (61326,) weights, a copy of them."""
+    """The network with a copy of these (61326,) weights."""
     with torch.device("meta"):  # nothing is drawn from torch's global generator
-        net = Network().to(torch.float32)  # whatever the user's default is
+        net = Network().to(torch.float32)  # also if the user has set another default type
     net = net.to_empty(device=device)
     parameters = dict(net.named_parameters())
     flat = torch.tensor(weights).split([layer.size for layer in LAYERS])
@@ -123,10 +123,10 @@ def _train(
 
 @contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
-    """Runs a block in which torch's errors for lack of memory are MemoryErrors, as everybody else's."""
+    """Within the block, torch's errors for lack of memory become MemoryError."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError (of a device) is one
+    except RuntimeError as error:  # torch.OutOfMemoryError, for devices, is a subclass
         first, *_ = str(error).splitlines() or [""]
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
             raise MemoryError(first) from error
@@ -134,7 +134,7 @@ def memory_errors() -> Iterator[None]:
 
 
 class torch_threads:
-    """Runs a block with that many torch threads and puts the user's setting back; None leaves it alone."""
+    """Within the block, torch uses that many threads; the user's setting is restored after it. None changes nothing."""
 
     def __init__(self, threads: int | None) -> None:
         self.threads = threads

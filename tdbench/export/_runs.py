@@ -1,4 +1,4 @@
-"""A run of the evaluation log as the formats need it: its leaderboard row, and what its searcher was told."""
+"""A run of the evaluation log, in the form that the formats need: its row, and what its searcher was told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tdbench.store.rows import Row
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run that has ended; `told` reads the log when it is called."""
+    """A run that has ended. Each call of `told` reads the log."""
 
     row: Row
     store: Store

@@ -1,7 +1,7 @@
-"""The evaluation log in the formats of other tools: which runs are written, and where. A format is a module beside it.
+"""The evaluation log in the formats of other tools: which runs are written, and where. Each format has its own module.
 
-What is exported is what searchers were told, loss = 1 - taskness, lower is better; confirmed scores go along as
-attributes.
+An export holds what searchers were told, as loss = 1 - taskness, lower is better. Confirmed scores are attributes of
+the runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tdbench.leaderboard.boards import RunProtocol, latest_runs, space_name
 from tdbench.store.log import Store
 from tdbench.store.rows import row_from_json
 
-MANIFEST = "tdbench-export.txt"  # lists the files of an export, so that --force removes those and no others
+MANIFEST = "tdbench-export.txt"  # lists the files of an export, so that --force removes no other files
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Format:
     """How a format is written.
 
     Attributes:
-        write: takes the runs and the folder or file to write; gives the paths of what it wrote.
-        folder: it writes files into a folder; otherwise it is one file.
-        empty_runs: it can hold a run without an evaluation.
+        write: takes the runs and the folder or file to write; gives the paths of the files that it wrote.
+        folder: whether it writes several files into a folder; otherwise it writes one file.
+        empty_runs: whether it can hold a run without an evaluation.
     """
 
     write: Callable[[Sequence[EndedRun], Path], Iterable[Path]]
@@ -44,14 +44,14 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Exported:
-    """The files written, and what a user should know of them."""
+    """The files that were written, and notes for the user."""
 
     files: tuple[Path, ...]
     notes: tuple[str, ...]
 
 
 def export(out: Path, to: Path, form: str, *, force: bool = False) -> Exported:
-    """Write the ended runs of an output folder's log; of runs with the same settings, the latest.
+    """Write the ended runs of an output folder's log; of several runs with the same settings, only the latest.
 
     Args:
         out: the output folder of `run` or `bench`.
@@ -82,7 +82,7 @@ def export(out: Path, to: Path, form: str, *, force: bool = False) -> Exported:
 
 
 def _ended_runs(store: Store) -> tuple[list[EndedRun], list[str]]:
-    """The latest ended run of each setting, sorted; and what is left out."""
+    """The latest ended run of each setting, sorted; and notes about the runs that are left out."""
     records = store.runs()
     ended = {record.id: EndedRun(row_from_json(record.row), store) for record in records if record.row}
     rows = sorted(
@@ -118,7 +118,7 @@ def _to_folder(runs: Sequence[EndedRun], to: Path, force: bool, form: str) -> li
         if not force:
             raise UserError(f"{to} is not empty; give another --to, or --force to replace an earlier export there")
         if not manifest.is_file():
-            raise UserError(f"{to} is not empty and no earlier export (it has no {MANIFEST}); give another --to")
+            raise UserError(f"{to} is not empty, and it is no earlier export (it has no {MANIFEST}); give another --to")
         _remove_listed(to, manifest)
     to.mkdir(parents=True, exist_ok=True)
     files = list(FORMATS[form].write(runs, to))

@@ -1,7 +1,7 @@
 """The format of IOHprofiler, which IOHanalyzer and iohinspector read.
 
-One folder for each searcher, in it one JSON for each function and one .dat for each dimension. Names of searchers
-become file names here, so they are spelled with harmless characters only.
+Each searcher has a folder, with one JSON file for each function and one .dat file for each dimension. Names of
+searchers become file names, so unusual characters in them are replaced.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _LARGEST_16_BITS = 2**16 - 1
 
 
 def write(runs: Sequence[EndedRun], folder: Path) -> Iterator[Path]:
-    """One folder for each searcher, in it one JSON for each function and one .dat for each dimension.
+    """Write a folder for each searcher, with one JSON file for each function and one .dat file for each dimension.
 
-    A function is a data source, ratio, training and run protocol; an instance is one of its spaces, and the dimension
-    is N. Instances are 16-bit numbers and a space seed is not, so spaces are numbered, and ``spaces.csv`` says how.
+    A function is a data source with a ratio, a training protocol and a run protocol. An instance is one of its spaces,
+    and the dimension is N. Instances must be 16-bit numbers, so spaces are numbered, and ``spaces.csv`` lists them.
     """
     rows = [run.row for run in runs]
     if (largest := max(row.n for row in rows)) > _LARGEST_16_BITS:
@@ -53,7 +53,7 @@ def _function_key(row: Row) -> tuple[Any, ...]:
 
 
 def _functions(rows: Sequence[Row]) -> dict[tuple[Any, ...], tuple[int, str]]:
-    """Key -> number from 1 and a unique name."""
+    """Key of a function -> its number, from 1, and its unique name."""
     keys = list(dict.fromkeys(_function_key(row) for row in rows))
     plain = [_harmless(f"{key[0]}-r{key[1]}") for key in keys]
     return {
@@ -65,7 +65,7 @@ def _functions(rows: Sequence[Row]) -> dict[tuple[Any, ...], tuple[int, str]]:
 def _write_function(
     runs: Sequence[EndedRun], folder: Path, number: int, name: str, instances: dict[tuple[int, str], int]
 ) -> Iterator[Path]:
-    """The files of one searcher on one function: a .dat for each dimension, then the JSON that describes them."""
+    """Write the files of one searcher on one function: a .dat for each dimension, then the JSON that describes them."""
     scenarios = []
     data = folder / f"data_f{number}_{name}"
     data.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def _write_function(
 
 
 def _write_run(run: EndedRun, instance: int, file: TextIO) -> dict[str, Any]:
-    """The losses of a run into the .dat file; gives the entry of the run in the JSON."""
+    """Write the losses of a run into the .dat file, and return the run's entry for the JSON."""
     row, (labels, taskness) = run.row, run.told()
     losses = 1 - taskness
     file.writelines(f"{i} {loss!r}\n" for i, loss in enumerate(losses.tolist(), start=1))
@@ -113,7 +113,7 @@ def _description(first: Row, number: int, name: str, scenarios: Sequence[dict[st
         "function_name": name,
         "maximization": False,
         "algorithm": {"name": first.searcher, "info": f"{first.searcher} {first.searcher_version}".strip()},
-        # iohinspector evaluates these values as Python: numbers and words of ours only, no names from files or plugins
+        # iohinspector evaluates these values as Python, so they must not come from files or plugins
         "experiment_attributes": [{key: str(value)} for key, value in attributes.items()],
         "attributes": ["evaluations", "raw_y"],
         "scenarios": scenarios,
@@ -143,7 +143,7 @@ def _harmless(name: str) -> str:
 
 
 def _file_names(names: Iterable[str]) -> dict[str, str]:
-    """Name -> a file name of its own, also where capitals do not count."""
+    """Name -> a file name; all differ, also on file systems that ignore case."""
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):
         plain = candidate = _harmless(name)

@@ -1,4 +1,4 @@
-"""The journal of Optuna, which its dashboard reads. Optuna is imported when it is needed: it takes 0.4 s."""
+"""The journal of Optuna, which its dashboard reads. Optuna is imported only when needed, since that takes 0.4 s."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def write(runs: Sequence[EndedRun], path: Path) -> list[Path]:
-    """One study for each run, one trial for each evaluation: its value is the told loss, its labels an attribute."""
+    """Write a study for each run and a trial for each evaluation, with the told loss as value and its labels."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
     class Buffered(BaseJournalBackend):
-        """Keeps the log in memory until it is whole: the file backend syncs the disk at every trial."""
+        """Keeps the log in memory until it is complete, because the file backend syncs the disk at every trial."""
 
         def __init__(self) -> None:
             self.logs: list[dict[str, Any]] = []
@@ -36,7 +36,7 @@ def write(runs: Sequence[EndedRun], path: Path) -> list[Path]:
     backend = Buffered()
     storage = JournalStorage(backend)
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every study
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise it prints a line for every study
     try:
         _fill(storage, runs)
     finally:

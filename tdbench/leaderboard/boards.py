@@ -1,4 +1,4 @@
-"""Leaderboards as they are read: files and folders of them, and the settings by which their rows are grouped."""
+"""Reading leaderboards from files and folders, and grouping their rows by the settings that must agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tdbench.store.rows import FOLDER, Row, read_rows
 
 @dataclass(frozen=True)
 class Board:
-    """The rows of one leaderboard file or folder; `log` is the folder of the evaluation log beside it, if any."""
+    """The rows of one leaderboard file or folder; `log` is the folder of its evaluation log, None without one."""
 
     label: str
     rows: tuple[Row, ...]
@@ -22,7 +22,7 @@ class Board:
 
 @dataclass(frozen=True, order=True)
 class RunProtocol:
-    """The settings in which runs must agree before their results stand in one table."""
+    """The settings in which runs must agree so that their results may stand in one table."""
 
     budget: int
     batch: int
@@ -82,8 +82,8 @@ def group_rows(rows: Iterable[Row]) -> dict[Group, list[Row]]:
 def latest_runs(rows: Iterable[Row]) -> list[Row]:
     """The latest row for each space, protocol, searcher and seed, in order.
 
-    A run of the same settings is the same run again, not another sample: `--again` must not count twice, and a failure
-    that was mended is over.
+    A later run of the same settings replaces the earlier one, because it is not another sample: a run that is repeated
+    with `--again` counts once, and a failure that was repaired no longer counts.
     """
     latest: dict[tuple[str, RunProtocol, str, int], Row] = {}
     for row in rows:
@@ -94,12 +94,12 @@ def latest_runs(rows: Iterable[Row]) -> list[Row]:
 
 
 def space_name(row: Row) -> str:
-    """The name of a row's space, as `TaskSpace.name` has it and its leaderboard file is called."""
+    """The name of a row's space: that of `TaskSpace.name` and of its leaderboard file."""
     return f"{row.data}-n{row.n}-r{row.ratio}-s{row.space_seed}-{row.space}"
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """The shortest tails of the paths that tell them apart."""
+    """The shortest ends of the paths that are all different."""
     parts = [path.resolve().with_suffix("").parts if path.suffix == ".csv" else path.resolve().parts for path in paths]
     labels = []
     for i, own in enumerate(parts):

@@ -1,8 +1,9 @@
-"""Leaderboards against each other: which differences between them are more than chance, and which could have been seen.
+"""Compare leaderboards: which differences are more than chance, and how large a difference could have been detected.
 
-Boards are joined by space identity and run protocol. Across two boards a searcher is compared with itself, and the
-newcomers (the searchers that only one board has; where both have some, those of the board with fewer) with everyone on
-the other board: each further comparison makes Holm's correction harsher. A board alone has its own searchers compared.
+Boards are joined by space identity and run protocol. Between two boards, a searcher of both is compared with itself.
+The newcomers, which are searchers of one board only, are compared with every searcher of the other board. If both
+boards have some, the newcomers are those of the board with fewer, because each further comparison makes Holm's
+correction harsher. With a single board, its searchers are compared with each other.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SPACE_ORDER = tuple(dict.fromkeys(("data", "n", "ratio", "space_seed", *SPACE_C
 
 @dataclass(frozen=True)
 class Side:
-    """One searcher of one board in one space; `board` is '' where there is but one."""
+    """One searcher of one board in one space; `board` is '' if there is only one board."""
 
     board: str
     searcher: str
@@ -45,7 +46,7 @@ class Side:
         return tuple(run.row.seed for run in self.runs)
 
     @property
-    def score(self) -> float:
+    def confirmed(self) -> float:
         return stats.iqm(self.values)
 
     def __str__(self) -> str:
@@ -58,12 +59,12 @@ class Comparison:
 
     Attributes:
         difference: of the interquartile means, with its interval over seeds.
-        test: Wilcoxon's signed-rank test where a searcher meets itself on the same 6 or more seeds, else
+        test: Wilcoxon's signed-rank test if a searcher is compared with itself on the same 6 or more seeds, else
             Mann-Whitney's.
         p_holm: its p-value after Holm's correction over the comparisons of the table.
         improvement: probability that a run of A confirms higher than one of B.
         detectable: smallest true difference that the test at this number of seeds and comparisons finds in 80 % of
-            cases; inf where it can find none.
+            cases; inf if it can find none.
     """
 
     a: Side
@@ -76,16 +77,16 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """``higher`` or ``lower`` where the corrected test says so at the 5 % level, else ``undecided``."""
+        """``higher`` or ``lower`` if the corrected test says so at the 5 % level, else ``undecided``."""
         if not self.p_holm < stats.ALPHA:
             return "undecided"
-        # The test is of ranks: their direction decides, not that of the means.
+        # The test compares ranks, so their direction decides, not the direction of the means.
         return "higher" if self.improvement.value > 0.5 else "lower"
 
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """The comparisons of one space, or of what `force` put side by side."""
+    """The comparisons of one space, or of several that `force` joined."""
 
     name: str
     protocol: str
@@ -95,7 +96,7 @@ class ComparisonTable:
 
 @dataclass(frozen=True)
 class OverSpaces:
-    """A minus B over spaces: the mean of the differences within each, with an interval over spaces."""
+    """A minus B over spaces: the mean of the differences within each space, with an interval over spaces."""
 
     a: str
     b: str
@@ -127,7 +128,7 @@ def compare(boards: Sequence[Board], *, force: bool = False) -> Compared:
     """Compare the searchers of leaderboards.
 
     Args:
-        force: compare what differs in space, budget or protocol as well, with a warning.
+        force: also compare results that differ in space, budget or protocol, with a warning.
 
     Raises:
         UserError: a board has no space and protocol in common with another; the message names what differs.
@@ -140,7 +141,7 @@ def compare(boards: Sequence[Board], *, force: bool = False) -> Compared:
 
 
 def compare_sides(a: Side, b: Side, *, comparisons: int = 1, may_pair: bool = True) -> Comparison:
-    """A against B, before Holm's correction; `comparisons` is how many there are in the table."""
+    """A against B, before Holm's correction; `comparisons` is the number of comparisons in the table."""
     paired = may_pair and a.searcher == b.searcher and a.seeds == b.seeds and len(a.seeds) >= MIN_PAIRS
     x, y = np.array(a.values), np.array(b.values)
     test = stats.paired_test(x, y) if paired else stats.rank_test(x, y)
@@ -159,7 +160,7 @@ def compare_sides(a: Side, b: Side, *, comparisons: int = 1, may_pair: bool = Tr
 
 
 def _units(boards: Sequence[Board], groups: Sequence[_Groups], force: bool) -> tuple[list[_Unit], list[str]]:
-    """What may be compared, and a line for each space of a board that is not."""
+    """What may be compared, and a line for each space of a board that cannot be."""
     fewest = min(2, len(boards))
     keys = list(dict.fromkeys(key for board_groups in groups for key in board_groups))
     units = []
@@ -200,7 +201,7 @@ def _unit(boards: Sequence[Board], groups: Sequence[_Groups], members: Sequence[
 
 
 def _forced_members(left: Sequence[tuple[int, Group]], every: bool) -> Iterable[list[tuple[int, Group]]]:
-    """Left-over groups that `force` puts together: those of one space, or else everything, one group a board."""
+    """Groups without a partner that `force` joins: those of one space, else all; at most one of each board."""
 
     def one_each(members: Sequence[tuple[int, Group]]) -> bool:
         indices = [i for i, _ in members]
@@ -229,7 +230,7 @@ def _difference_text(field: str, labels: Sequence[str], rows: Sequence[Row]) -> 
 
 
 def _why_not(boards: Sequence[Board], groups: Sequence[_Groups], i: int, key: Group | None = None) -> str:
-    """What differs between a board and the group of another board that is nearest to it."""
+    """What differs between a board and the group of another board that differs least."""
     own = [groups[i][key]] if key is not None else list(groups[i].values())
     pairs = [
         (_differing([mine[0], theirs[0]]), mine[0], theirs[0], j)
@@ -300,7 +301,7 @@ def _warnings(
 
 
 def _environment_warnings(units: Sequence[_Unit]) -> Iterable[str]:
-    """What computed the compared rows, where it is not the same on all boards."""
+    """Engines, hardware and versions that are not the same for all compared rows."""
     rows = {
         label: [row for unit in units for other, part in unit.parts if other == label for row in part]
         for label in dict.fromkeys(label for unit in units for label, _ in unit.parts)

@@ -1,6 +1,6 @@
 """Standings and comparisons as plain values for programs: a flat record for each line of a CSV, one document for JSON.
 
-Numbers are not rounded; what is not known is NaN. The same for people is in `tdbench.leaderboard.tables`.
+Numbers are not rounded; unknown numbers are NaN. `tdbench.leaderboard.tables` makes the tables for people.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def standing_records(result: Standings) -> list[Record]:
 
 
 def standings_document(result: Standings) -> Record:
-    """Everything: every space with every run, and what is known over spaces."""
+    """Everything: every space with every run, and the results over spaces."""
     return {
         "tables": [_space_document(table) for table in result.tables],
         "overall": [_overall_document(table) for table in result.overall],
@@ -138,7 +138,7 @@ def _overall_document(table: OverallTable) -> Record:
                 "sees_images": standing.sees_images,
                 "confirmed": dataclasses.asdict(standing.confirmed),
                 "average_rank": standing.average_rank,
-                "scores": standing.scores,
+                "scores": standing.confirmed_in_spaces,
                 "told": standing.told,
                 "optimism": standing.optimism,
                 "distinct": standing.distinct,
@@ -199,5 +199,5 @@ def _side(name: str, side: Side) -> Record:
         f"{name}_board": side.board,
         f"{name}_searcher": side.searcher,
         f"{name}_runs": len(side.runs),
-        f"{name}_confirmed": side.score,
+        f"{name}_confirmed": side.confirmed,
     }

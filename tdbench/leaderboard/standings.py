@@ -1,7 +1,7 @@
-"""Who ranks where, and how sure that is: leaderboard rows in, ranked tables out, for the command line and the report.
+"""Ranks of searchers and their intervals: leaderboard rows in, ranked tables out, for the command line and the report.
 
 Seeds of one space are repeats of one problem; spaces are different problems. A `SpaceTable` has intervals over seeds,
-an `OverallTable` intervals over spaces, and the two are never mixed.
+an `OverallTable` has intervals over spaces, and the two are never mixed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FEW_SEEDS = 5
 
 @dataclass(frozen=True)
 class CountedRun:
-    """A run with what it counts for: `checkpoints` are confirmed taskness at each share of `CHECKPOINTS`.
+    """A run with the values that it counts as: `checkpoints` is confirmed taskness at each share of `CHECKPOINTS`.
 
-    A failed run counts as the failure score of its table at every checkpoint, whatever its row says.
+    A failed run counts as the failure score of its table at every checkpoint, not as the values in its row.
     """
 
     row: Row
@@ -49,12 +49,12 @@ class Standing:
 
     Attributes:
         rank: 1 is best; equal scores share the mean of their ranks.
-        versions: of the searcher, more than one where its runs differ.
+        versions: of the searcher, more than one if its runs differ.
         runs: one per seed, in the order of seeds.
         confirmed: interquartile mean of confirmed taskness, failures counted.
-        checkpoints: the same at each share of `CHECKPOINTS`; NaN where one is not known.
+        checkpoints: the same at each share of `CHECKPOINTS`; NaN if it is not known for a run.
         anytime: interquartile mean of the area under the checkpoints (`stats.anytime`).
-        told, optimism: interquartile means over the runs that did not fail; NaN where all did.
+        told, optimism: interquartile means over the runs that did not fail; NaN if all failed.
         failures: runs that failed, by status.
         distinct: median number of different labelings evaluated.
     """
@@ -97,11 +97,12 @@ class SpaceTable:
     """The searchers of one space under one protocol, best first.
 
     Attributes:
-        space: its identity. name: readable, as its leaderboard file is called.
-        settings: any row of the table, for the space's and the protocol's settings.
+        space: its identity.
+        name: its readable name, that of its leaderboard file.
+        settings: any row of the table; all have the same settings of space and protocol.
         improvement: [i][j] is the probability that a run of standing i confirms higher than one of standing j.
         references: each reference task that the log has confirmed; empty without a log.
-        failure_score: what a failed run counts for.
+        failure_score: the taskness that a failed run counts as.
         notes: sentences that a reader must know.
     """
 
@@ -138,7 +139,7 @@ class OverallStanding:
     in_spaces: tuple[Standing, ...]
 
     @property
-    def scores(self) -> tuple[float, ...]:
+    def confirmed_in_spaces(self) -> tuple[float, ...]:
         """Interquartile mean over seeds of confirmed taskness in each space."""
         return tuple(standing.confirmed.value for standing in self.in_spaces)
 
@@ -151,12 +152,12 @@ class OverallStanding:
 
     @property
     def told(self) -> float:
-        """NaN where every run in a space failed."""
+        """NaN if every run in a space failed."""
         return float(np.mean([standing.told for standing in self.in_spaces]))
 
     @property
     def optimism(self) -> float:
-        """NaN where every run in a space failed."""
+        """NaN if every run in a space failed."""
         return float(np.mean([standing.optimism for standing in self.in_spaces]))
 
     @property
@@ -174,7 +175,7 @@ class OverallTable:
     """Searchers over the spaces that all of them were run on, under one protocol; best mean first.
 
     Attributes:
-        tables: the tables of the spaces, of which those searchers are compared that are in all of them.
+        tables: the tables of the spaces. The searchers that are in all of them are compared.
         ranks: Friedman's test and the critical difference, ranks in the order of the standings; None for fewer than 3
             searchers or 5 spaces.
         left_out: searchers and spaces that are not in the table because the searchers were not run on all spaces.
@@ -214,13 +215,13 @@ def standings(boards: Sequence[Board]) -> Standings:
 
 
 def failure_score(rows: Iterable[Row]) -> float:
-    """What a failed run counts for: 0, the taskness of knowing nothing, or the lowest score of a run that did not fail
-    where that is below 0. So failing is never better than finishing."""
+    """The taskness that a failed run counts as: 0, or the lowest confirmed taskness of a run that did not fail if that
+    is below 0. So failing is never better than finishing."""
     return min([0.0, *(row.confirmed for row in rows if not _failed(row))])
 
 
 def counted_runs(rows: Sequence[Row], failure: float | None = None) -> list[CountedRun]:
-    """What each run counts for, by seed; `failure` defaults to the failure score of these rows."""
+    """The runs with the values that they count as, by seed; `failure` defaults to the failure score of these rows."""
     failure = failure_score(rows) if failure is None else failure
     return [
         CountedRun(row, _failed(row), (failure,) * len(CHECKPOINTS) if _failed(row) else row.checkpoints)
@@ -258,20 +259,20 @@ def space_table(rows: Sequence[Row], references: Sequence[ReferenceLine] = (), s
 
 
 def overall_table(tables: Sequence[SpaceTable]) -> OverallTable | None:
-    """The table over spaces of one protocol, or None where no two spaces share a searcher.
+    """The table over spaces of one protocol, or None if no two spaces share a searcher.
 
-    Searchers are compared on spaces that all of them were run on: of all such choices, the one with the most
-    searchers times spaces.
+    Searchers are compared on spaces that all of them were run on. Of all such choices of searchers and spaces, the
+    table has the one with the most searchers times spaces.
     """
     chosen, spaces = _largest_block(tables)
     if len(spaces) < 2:
         return None
     by_name = [_by_name(table) for table in spaces]
-    scores = np.array([[standings[name].confirmed.value for name in chosen] for standings in by_name])
-    means = [stats.mean_interval(column) for column in scores.T]
+    confirmed = np.array([[standings[name].confirmed.value for name in chosen] for standings in by_name])
+    means = [stats.mean_interval(column) for column in confirmed.T]
     ranks = stats.average_ranks([[mean.value for mean in means]])
     order = sorted(range(len(chosen)), key=lambda i: (ranks[i], chosen[i]))
-    average = stats.average_ranks(scores)
+    average = stats.average_ranks(confirmed)
     everyone = sorted({standing.searcher for table in tables for standing in table.standings})
     return OverallTable(
         protocol=spaces[0].protocol,
@@ -286,7 +287,7 @@ def overall_table(tables: Sequence[SpaceTable]) -> OverallTable | None:
             )
             for i in order
         ),
-        ranks=stats.rank_searchers(scores[:, order]),
+        ranks=stats.rank_searchers(confirmed[:, order]),
         left_out=(
             *(name for name in everyone if name not in chosen),
             *(table.name for table in tables if table.space not in {kept.space for kept in spaces}),
@@ -297,7 +298,7 @@ def overall_table(tables: Sequence[SpaceTable]) -> OverallTable | None:
 def references(boards: Sequence[Board], rows: Sequence[Row]) -> list[ReferenceLine]:
     """Reference tasks of the rows' space, from the first log beside the boards that has confirmed them.
 
-    They are confirmed with the engine and the number of replicates of the rows; empty where no log has them.
+    They are confirmed with the engine and the number of replicates of the rows. The list is empty if no log has them.
     """
     logs = list(dict.fromkeys(board.log for board in boards if board.log is not None))
     if not logs:
@@ -315,7 +316,7 @@ def references(boards: Sequence[Board], rows: Sequence[Row]) -> list[ReferenceLi
 
 
 def engine_of(row: Row) -> str:
-    """The engine that computed a row, readable: ``batched on cpu``."""
+    """The engine that computed a row, such as ``batched on cpu``."""
     return f"{row.engine} on {row.device}"
 
 
@@ -344,7 +345,7 @@ def _standing(searcher: str, runs: list[CountedRun]) -> Standing:
 
 
 def _or_nan(estimate: Callable[[Sequence[float]], Estimate], values: Sequence[float]) -> Estimate:
-    """The estimate from these values; NaN where one of them is."""
+    """The estimate from these values; NaN if one of them is NaN."""
     if any(math.isnan(value) for value in values):
         return Estimate(math.nan, math.nan, math.nan, len(values))
     return estimate(values)
@@ -381,7 +382,7 @@ def _summarize(lines: Sequence[ReferenceLine]) -> tuple[ReferenceLine, ...]:
         if members:
             mean = float(np.mean([line.mean for line in members]))
             best = max(members, key=lambda line: line.mean)
-            # The replicates are the same ones for every task, so a mean over tasks has no independent errors to pool.
+            # All tasks are confirmed on the same replicates, so their errors are not independent and cannot be pooled.
             summary.append(ReferenceLine(f"{what}, mean of {len(members)}", kind, mean, math.nan))
             summary.append(ReferenceLine(f"{what}, best: {best.name}", kind, best.mean, best.se))
     return tuple(summary)

@@ -11,7 +11,7 @@ _KINDS = {"class": "class task", "pixel": "pixel statistic"}
 
 
 def run_summary(result: Result) -> list[str]:
-    """The scores of a run beside those of the reference tasks, and the files that it wrote; one text a line."""
+    """The scores of a run beside those of the reference tasks, and the files that it wrote; one text for each line."""
     row = result.row
     if row.status == "ok":
         lines = [*_scores(result), *_references(result), *_task(result)]
@@ -34,17 +34,17 @@ def _scores(result: Result) -> Iterator[str]:
 
 
 def _references(result: Result) -> Iterator[str]:
-    random = [score.mean for score in result.reference("random")]
+    random = [reference.mean for reference in result.reference("random")]
     if random:
         mean = sum(random) / len(random)
         yield (
             f"random      {mean:.3f}   mean of {len(random)} random labelings ({min(random):.3f} to {max(random):.3f})"
         )
-    known = sorted(result.reference("class") + result.reference("pixel"), key=lambda score: -score.mean)
+    known = sorted(result.reference("class") + result.reference("pixel"), key=lambda reference: -reference.mean)
     if known:
         best, kind = known[0], _KINDS[known[0].task.kind]
         yield f"reference   {best.mean:.3f} +- {best.se:.3f}   the best: {kind} '{best.task.name}'"
-        better = sum(score.mean > result.row.confirmed for score in known)
+        better = sum(reference.mean > result.row.confirmed for reference in known)
         yield f"            {better} of {len(known)} reference tasks confirm higher than what was found"
 
 
@@ -52,13 +52,13 @@ def _task(result: Result) -> Iterator[str]:
     t_task, confirmed = result.threshold, result.row.confirmed
     if t_task is None:
         return
-    where = f"{'yes' if result.is_task else 'no'}: {confirmed:.3f} is {'' if result.is_task else 'not '}above T_task"
+    answer = f"{'yes' if result.is_task else 'no'}: {confirmed:.3f} is {'' if result.is_task else 'not '}above T_task"
     if t_task.n == 0:
-        yield f"task?       {where} {t_task.value:.3f}, as given"
+        yield f"task?       {answer} {t_task.value:.3f}, as given"
         return
     close = ", but within its interval" if t_task.low <= confirmed <= t_task.high else ""
     interval = f" [{t_task.low:.3f}, {t_task.high:.3f}]" if t_task.has_interval else ""
-    yield f"task?       {where} {t_task.value:.3f}{interval}{close}"
+    yield f"task?       {answer} {t_task.value:.3f}{interval}{close}"
     yield (
         f"            {100 * FALSE_POSITIVE_RATE:g} % of {t_task.n} random labelings exceed it, {LABELINGS} of each of "
         f"{SETS} image sets: {t_task.n * result.row.confirm} trainings, kept in {result.log.parent}"

@@ -1,4 +1,4 @@
-"""Standings and comparisons as tables for people. The same for programs is in `tdbench.leaderboard.records`."""
+"""Standings and comparisons as tables for people. `tdbench.leaderboard.records` has them for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tdbench.leaderboard.standings import CountedRun, OverallTable, SpaceTable, 
 
 
 def with_interval(estimate: Estimate, digits: int = 3) -> str:
-    """``0.412 [0.350, 0.470]``; a dash in place of what is not known."""
+    """``0.412 [0.350, 0.470]``, with a dash for an unknown value or interval."""
     if not estimate.has_interval:
         return f"{number(estimate.value, digits)} [-]" if math.isfinite(estimate.value) else "-"
     return f"{number(estimate.value, digits)} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
@@ -27,7 +27,7 @@ def p_value(p: float) -> str:
 
 
 def standings_tables(result: Standings, *, seeds: bool = False) -> list[Table]:
-    """The tables of every space and of what is known over spaces; `seeds` adds the score of every seed."""
+    """The tables of every space, and those over spaces; `seeds` adds the confirmed taskness of every seed."""
     tables = []
     for table in result.tables:
         tables.append(_ranking(table))
@@ -41,7 +41,7 @@ def standings_tables(result: Standings, *, seeds: bool = False) -> list[Table]:
 
 
 def bench_table(tables: Sequence[SpaceTable]) -> Table:
-    """One short line for each searcher and space, as `tdbench bench` ends with."""
+    """One short line for each searcher and space, which `tdbench bench` prints at its end."""
     return Table(
         "",
         ("space", "searcher", "runs", "told", "confirmed", "failed"),
@@ -154,7 +154,7 @@ def _overall_notes(table: OverallTable) -> list[str]:
 
 
 def comparison_tables(result: Compared) -> list[Table]:
-    """A table for each space, and one over spaces where there are several."""
+    """A table for each space, and one over spaces if there are several."""
     tables = [_comparisons(table) for table in result.tables]
     return [*tables, _over_spaces(result.over_spaces)] if result.over_spaces else tables
 
@@ -182,8 +182,8 @@ def _comparison_row(comparison: Comparison) -> tuple[str, ...]:
         str(b),
         comparison.verdict,
         f"{len(a.runs)}/{len(b.runs)}",
-        number(a.score),
-        number(b.score),
+        number(a.confirmed),
+        number(b.confirmed),
         with_interval(comparison.difference),
         with_interval(comparison.improvement, 2),
         comparison.test.name,

@@ -1,6 +1,7 @@
-"""T_task: the taskness above which a labeling is called a task, from random labelings of image sets of its setting.
+"""T_task, the taskness above which a labeling is called a task (definitions, section 4, Task).
 
-The study `real-vs-random` and `tdbench run --threshold auto` have it from here (definitions, section 4, Task).
+It is made from random labelings of image sets of the same setting, for `tdbench run --threshold auto` and the study
+`real-vs-random`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ LABELINGS = 16  # of each set: of 80 in all, 4 lie above T_task
 
 
 def random_requests(spaces: Sequence[TaskSpace], labelings: int, replicates: int) -> list[Request]:
-    """For each space so many random labelings, other ones in each, on replicates that no search ever saw."""
+    """For each space, random labelings of its own, on replicates that no search ever saw."""
     return [study_request(s, s.random_labelings(labelings, seed=s.seed), s.seed, replicates) for s in spaces]
 
 
@@ -37,12 +38,12 @@ def threshold_of(taskness: NDArray[np.float64], false_positive_rate: float) -> E
 
     Args:
         taskness: (sets, labelings) mean taskness of random labelings.
-        false_positive_rate: T_task is the lowest of these values that at most this share of them exceeds.
+        false_positive_rate: T_task is the lowest of these values such that at most this share of them is above it.
     """
 
     def statistic(values: NDArray[np.float64], axis: int) -> Any:
         count = values.shape[axis]
-        above = math.floor(false_positive_rate * count + 1e-9)  # 0.05 x 60 is a hair below 3 or above it
+        above = math.floor(false_positive_rate * count + 1e-9)  # 0.05 x 60 may be rounded to just below 3
         return np.partition(values, count - 1 - above, axis=axis).take(count - 1 - above, axis=axis)
 
     return two_stage_interval([taskness], statistic)
@@ -51,12 +52,12 @@ def threshold_of(taskness: NDArray[np.float64], false_positive_rate: float) -> E
 def task_threshold(trainings: RememberedTrainings, source: Source, settings: SpaceSettings, confirm: int) -> Estimate:
     """T_task of a space setting (data, classes, N, R, protocol) and confirmation, at 5 % false positives.
 
-    From 16 random labelings of each of the 5 image sets with space seeds 0 to 4, each the mean over `confirm`
-    trainings. What is remembered is not trained again. The estimate's `n` is the number of labelings.
+    It is made from 16 random labelings of each of the 5 image sets with space seeds 0 to 4. The taskness of each is the
+    mean over `confirm` trainings; remembered ones are not trained again. The estimate's `n` is the number of labelings.
     """
     spaces = [TaskSpace.of(replace(settings.space, space_seed=seed), source) for seed in range(SETS)]
-    scores = trainings.taskness(random_requests(spaces, LABELINGS, confirm), "T_task: random labelings")
-    return threshold_of(np.stack(scores).mean(axis=2), FALSE_POSITIVE_RATE)
+    taskness = trainings.taskness(random_requests(spaces, LABELINGS, confirm), "T_task: random labelings")
+    return threshold_of(np.stack(taskness).mean(axis=2), FALSE_POSITIVE_RATE)
 
 
 def checked_threshold(value: object) -> float | str:

@@ -1,4 +1,4 @@
-"""How fast: trainings per second of the engines beside outside yardsticks, and the costs of asking searchers.
+"""How fast: trainings per second of the engines and of outside yardsticks, and the time that searchers take.
 
 It imports `report` and the floors below.
 """

@@ -1,8 +1,8 @@
 """Trainings per second of every engine and of two outside yardsticks, as shares of the machine's peak: `tdbench perf`.
 
-Everything is measured in one process, interleaved: a round times each case once, one after another, so that a slow
-minute of the machine falls on all of them. A training is what a run does with a labeling: real images, a stratified
-split of its own, weights of its own, all steps, from labels in to curves out.
+Everything is measured in one process, in rounds. A round times each case once, one after another, so that a slow
+minute of the machine affects all of them. A training is the same as in a run: real images, its own stratified split
+and initial weights, all steps, from labels to curves.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ DEVICES = ("auto", "cpu", "cuda")
 def training_flop(n_images: int, steps: int = 100) -> float:
     """Nominal floating-point operations of one training: 16.0e9 for 50 images and 100 steps.
 
-    All images forward and backward in each step: the forward pass, as much again for the gradients of the weights,
-    and as much again, but for the first convolution, for the gradients of the activations; two operations to a
-    multiply-add. Biases, pooling, losses and Adam are not counted, and an engine that finds a way to do less is
-    credited with the nominal work.
+    Each step takes all images forward and backward. It counts the forward pass, as much again for the gradients of the
+    weights, and as much again, without the first convolution, for the gradients of the activations. A multiply-add is
+    two operations. Biases, pooling, losses and Adam are not counted. An engine that needs fewer operations is credited
+    with the nominal work all the same.
     """
     forward, first = NETWORK.forward_macs, NETWORK.layers[0].macs
     return 2.0 * (3 * forward - first) * n_images * steps
@@ -50,8 +50,8 @@ class Plan:
     Attributes:
         sizes: pairs (N, B) of images and trainings in a call.
         rounds: how often each case is timed.
-        seconds: after the first round, no timing is begun that would end later than this after the start. Where even
-            the first round takes longer than twice that (a slow or busy machine), the cases left have no row.
+        seconds: after the first round, no timing starts that would end later than this. If the first round alone takes
+            longer than twice this time (a slow or busy machine), its remaining cases have no row.
         steps: of a training; fewer only in tests.
     """
 
@@ -81,14 +81,14 @@ def default_plan(device: str, full: bool) -> Plan:
 
 @dataclass(frozen=True)
 class Peak:
-    """What a device can do, in GFLOP/s of float32: a register-only FMA loop (None without it) and a matrix product."""
+    """What a device can do, in GFLOP/s of float32: a register-only FMA loop (or None) and a matrix product."""
 
     fma: float | None
     matmul: float
 
     @property
     def gflops(self) -> float:
-        """What shares are taken of: the FMA loop on a CPU, else the matrix product."""
+        """The number that shares refer to: the FMA loop on a CPU, else the matrix product."""
         return self.matmul if self.fma is None else self.fma
 
 
@@ -98,8 +98,8 @@ class Measurement:
 
     Attributes:
         trainings_per_s, slowest, fastest: median and range over the timings.
-        timings: how many there were.
-        timed_batch: trainings in a timed call; less than `batch` for engines whose time is linear from there on.
+        timings: number of timings.
+        timed_batch: trainings in a timed call; less than `batch` for engines whose time is linear in the batch.
         share_of_peak: nominal work per second over the peak of the device, `peak_gflops`.
     """
 
@@ -118,7 +118,7 @@ class Measurement:
 
 @dataclass
 class Benchmark:
-    """What was measured: engines at sizes, the peak of each device, and what there was no time for."""
+    """What was measured: engines at sizes, the peak of each device, and the cases that the time did not suffice for."""
 
     device: str
     measurements: list[Measurement]
@@ -140,7 +140,7 @@ class Benchmark:
 
 
 def summary(benchmark: Benchmark, batch: int = 64) -> list[str]:
-    """What it comes to, in lines: the best engine of the device over the reference, and over the best of the others."""
+    """Lines that sum up: the best engine of the device against the reference, and against the best of the others."""
     main = "native" if benchmark.device == "cpu" else "batched"
     others = [name for name in ("reference", "reference-multiprocess", "torch-func", "batched") if name != main]
     lines = []
@@ -160,7 +160,7 @@ def summary(benchmark: Benchmark, batch: int = 64) -> list[str]:
 
 
 def resolve_device(device: str) -> str:
-    """``cpu`` or ``cuda`` for auto, cpu or cuda. Raises UserError where there is no such device."""
+    """``cpu`` or ``cuda`` for auto, cpu or cuda. Raises UserError if there is no such device."""
     if device not in DEVICES:
         raise UserError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
     if device == "cuda" and not cuda_available():
@@ -172,7 +172,7 @@ def measure(plan: Plan, device: str = "auto", tell: Callable[[str], None] = lamb
     """Time everything in `plan` on that device; on ``cuda`` the native engine is timed on the CPU beside it.
 
     Args:
-        tell: called with a line about what is being done.
+        tell: is called with a line about each step.
 
     Raises:
         UserError: no such device, or the processes of `reference-multiprocess` do not start.
@@ -213,7 +213,7 @@ def measure(plan: Plan, device: str = "auto", tell: Callable[[str], None] = lamb
 
 
 def measure_peak(device: str, seconds: float) -> Peak:
-    """The peak of that device now: `seconds` of each kind of work, all cores."""
+    """The peak of that device now, on all cores; each kind of work runs for `seconds`."""
     fma = native.peak_gflops(seconds=seconds) if device == "cpu" and native.unavailable() is None else None
     return Peak(fma, _matmul_gflops_cuda() if device == "cuda" else _matmul_gflops_cpu(seconds))
 
@@ -229,7 +229,7 @@ def _matmul_gflops_cpu(seconds: float, side: int = 2048) -> float:
 
 
 def _matmul_gflops_cuda(side: int = 8192, repeats: int = 10) -> float:
-    """By device events, float32 without TF32."""
+    """Timed with device events, in float32 without TF32."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -248,14 +248,14 @@ def _matmul_gflops_cuda(side: int = 8192, repeats: int = 10) -> float:
 
 
 def _best(peaks: list[Peak]) -> Peak:
-    """A peak is what the machine did at its best moment."""
+    """The peak of a machine is the best of its measurements."""
     loops = [peak.fma for peak in peaks if peak.fma is not None]
     return Peak(max(loops) if loops else None, max(peak.matmul for peak in peaks))
 
 
 @dataclass(frozen=True)
 class _Contender:
-    """`linear_from`: a call with more trainings is so many calls like this one, one after another; None if never."""
+    """`linear_from`: from this batch size on, time is linear, as in a loop of such calls; None if it is not linear."""
 
     name: str
     device: str
@@ -295,12 +295,12 @@ class _Case:
         if self.contender.device == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
-        self.contender.curves(part, TrainingProtocol(steps))  # ends with the curves in host memory, on CUDA too
+        self.contender.curves(part, TrainingProtocol(steps))  # returns when the curves are in host memory, on CUDA too
         return time.perf_counter() - start
 
 
 def _work(n: int, batch: int) -> TrainingBatch:
-    """Trainings as a run does them: random labelings of a real image set, each with its own split and seed."""
+    """Trainings like those of a run: random labelings of a real image set, each with its own split and seed."""
     space = TaskSpace("digits", n=n)
     labels = space.random_labelings(batch)
     seeds = space.told_seeds(np.arange(batch), 1, "fresh", 0)[:, 0]

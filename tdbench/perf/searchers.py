@@ -1,7 +1,7 @@
 """`tdbench perf --searchers`: milliseconds of ask and tell per evaluation, and what our adapters add to them.
 
-Losses are random numbers; nothing is trained. Where the bare library can be asked the same, its own loop runs beside
-the adapter's, batch by batch, so that both have the same history and the same moments of the machine.
+Losses are random numbers; nothing is trained. If a library can be asked directly, its own loop runs beside the
+adapter's, batch by batch, so that both have the same history and the same load on the machine.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from tdbench.searchers.searcher import Problem, Searcher
 from tdbench.space.task_space import TaskSpace
 
 BUDGET, N_IMAGES, N_POSITIVES, BATCH = 4000, 50, 10, 32
-SHARES = (1 / 16, 1 / 4, 1)  # of the budget: budgets of their own
-SECONDS = 120.0  # in which one searcher, or a library's own loop beside it, must be done at one budget
+SHARES = (1 / 16, 1 / 4, 1)  # of the budget; each is measured as a budget
+SECONDS = 120.0  # limit for one searcher, or a library's own loop beside it, at one budget
 WARM_UP_BUDGET = 2 * BATCH
 FIRST_PARTY = "tdbench"  # the distribution whose searchers are measured
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One searcher at one budget; times are milliseconds per evaluation unless they say otherwise.
+    """One searcher at one budget; times are milliseconds per evaluation unless another unit is given.
 
     Attributes:
-        start_s: seconds that making it took, where `clustered-random` does all its work.
+        start_s: seconds to make the searcher; `clustered-random` does all its work then.
         ask_tell: mean over all evaluations.
-        last: mean over the last tenth of them, where history is longest.
-        library: the library's own loop over the batches that it did in time, None where there is none to compare.
-        adapter: median over those batches of what ours took beyond it; below 0 where ours is quicker.
-        evaluations, library_evaluations: how many were asked and told; less than the budget where time was up.
+        last: mean over the last tenth of them, when the history is longest.
+        library: the library's own loop over the batches that it finished in time; None without such a loop.
+        adapter: median over those batches of the time that our adapter takes beyond it; below 0 if ours is faster.
+        evaluations, library_evaluations: how many were asked and told; fewer than the budget if the time was up.
     """
 
     searcher: str
@@ -78,10 +78,10 @@ def measure_searchers(
     found = [r for r in load_sources(own).searchers.values() if r.variants is None]
     budgets = sorted({max(1, round(share * budget)) for share in SHARES})
     costs = []
-    # One thread, as in the process that a run gives a searcher.
+    # One thread, as in the process of a searcher in a run.
     with threadpool_limits(limits=1), _quiet():
         for registration in found:
-            _cost(registration, WARM_UP_BUDGET, seconds)  # imports, and whatever a library does once
+            _cost(registration, WARM_UP_BUDGET, seconds)  # imports, and work that a library does only once
             for each in budgets:
                 tell(f"{registration.name}, budget {each}")
                 costs.append(_cost(registration, each, seconds))
@@ -90,7 +90,7 @@ def measure_searchers(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings and nothing below an error from Optuna, as around the adapters' own calls."""
+    """No warnings, and only errors from Optuna's log, as in the adapters."""
     logger = logging.getLogger("optuna")
     level = logger.level
     with warnings.catch_warnings():
@@ -120,7 +120,7 @@ def _cost(registration: Registration, budget: int, seconds: float) -> Cost:
         turns = [(searcher, ours)]
         if library is not None and sum(theirs) < seconds:
             turns.append((library, theirs))
-        for who, times in turns if len(sizes) % 2 else turns[::-1]:  # nobody always comes first
+        for who, times in turns if len(sizes) % 2 else turns[::-1]:  # they take turns to go first
             times.append(_turn(who, n, loss))
         sizes.append(n)
     each = 1e3 * np.array(ours) / np.array(sizes)
@@ -145,7 +145,7 @@ def _turn(searcher: Searcher, n: int, loss: NDArray[np.float64]) -> float:
     return time.perf_counter() - start
 
 
-# ------------------------------------------------- the libraries' own loops, as their documentation shows them
+# ------------------------------------------------------ the libraries' own loops, as in their documentation
 
 
 class _Nevergrad:
@@ -180,7 +180,7 @@ class _CMA:
 
 
 class _Optuna:
-    """Optuna's own TPE with the settings of `tpe`: what our two quicker steps replace."""
+    """Optuna's own TPE with the settings of `tpe`, without our two faster steps."""
 
     def __init__(self, problem: Problem) -> None:
         import optuna

@@ -1,4 +1,4 @@
-"""How `tdbench perf` shows what it measured: the cells of its tables, and a plot."""
+"""The tables and the plot of `tdbench perf`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ COST_COLUMNS = (
 )
 COST_NOTE = (
     f"milliseconds per evaluation, random losses, N = {N_IMAGES}, batch {BATCH}, one thread; 'adapter adds' is the "
-    "median over batches of what it took beyond the library's own loop, beside which it ran; "
-    "(k) where time was up after k evaluations"
+    "median over batches of its time minus that of the library's own loop, which ran beside it; "
+    "(k): the time was up after k evaluations"
 )
 TIMED_NOTE = (
-    "range: slowest and fastest timing; timed: timings x trainings in each; fewer than B where an engine's time is "
-    "linear in B from there on"
+    "range: slowest and fastest timing; timed: timings x trainings in each, which are fewer than B if from there on an "
+    "engine's time is linear in B"
 )
 COLOURS = {
     "native": "#1d4ed8",
@@ -77,13 +77,13 @@ def peak_line(device: str, peak: Peak) -> str:
 
 
 def benchmark_lines(benchmark: Benchmark) -> list[str]:
-    """What belongs around the table: hardware, versions, peaks, what it comes to, and what there was no time for."""
+    """The lines below the table: hardware, versions, peaks, a summary, and what was timed less often."""
     lines = [f"{environment.hardware(device)}; {peak_line(device, peak)}" for device, peak in benchmark.peaks.items()]
     lines.append(environment.versions())
     lines.append(f"one training at N = 50: {training_flop(50) / GIGA:.1f} GFLOP nominal; {TIMED_NOTE}")
     lines += summary(benchmark)
     if benchmark.left_out:
-        lines.append("timed in fewer rounds than the rest, for want of time: " + "; ".join(benchmark.left_out))
+        lines.append("timed in fewer rounds, because the time was up: " + "; ".join(benchmark.left_out))
     lines.append(f"took {benchmark.seconds:.0f} s")
     return lines
 
@@ -91,7 +91,7 @@ def benchmark_lines(benchmark: Benchmark) -> list[str]:
 def plot(benchmark: Benchmark) -> Figure:
     """Trainings per second over B, a panel for each N, both axes logarithmic; bars from slowest to fastest timing.
 
-    The dashed line is the device's peak, as trainings of the nominal work.
+    The dashed line is the device's peak, divided by the nominal work of a training.
     """
     ns = list(dict.fromkeys(m.n for m in benchmark.measurements))
     figure = Figure(figsize=(1.6 + 3.9 * len(ns), 4.2), dpi=150, facecolor="white", layout="constrained")

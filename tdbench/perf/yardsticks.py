@@ -1,6 +1,6 @@
-"""What the engines are measured against from outside: the reference loop on every core, and torch.func ensembling.
+"""What the engines are compared with: the reference loop on every core, and ensembling with torch.func.
 
-Both compute the same curves as `reference` (to rounding). They are for `tdbench perf` alone; no run uses them.
+Both compute the same curves as `reference`, up to rounding. Only `tdbench perf` uses them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ START_TIMEOUT = 120  # seconds in which processes must have imported torch and t
 class TorchFunc:
     """PyTorch's own way of training an ensemble: `stack_module_state`, `functional_call`, `vmap` and `grad`.
 
-    Adam is element by element, so `torch.optim.Adam` on the stacked parameters is Adam on each network; the fused one
-    is the quickest that torch has.
+    Adam works element by element, so `torch.optim.Adam` on the stacked parameters is Adam on each network. The fused
+    version is the fastest that torch has.
 
     Args:
-        chunk: networks in one vmap; on a CPU more than 8 were no quicker each, measured on a busy machine.
+        chunk: networks in one vmap. On a CPU, more than 8 were not faster per network (measured on a busy machine).
     """
 
     name = "torch-func"
@@ -45,7 +45,7 @@ class TorchFunc:
         self.chunk = chunk or (8 if device == "cpu" else 256)
 
     def curves(self, batch: TrainingBatch, protocol: TrainingProtocol) -> NDArray[np.float32]:
-        """As `tdbench.engine.Engine.curves`, of one image set."""
+        """Like `tdbench.engine.Engine.curves`, but for one image set only."""
         x = torch.tensor(batch.images[0], device=self.device)
         chunks = [np.arange(len(batch))[i : i + self.chunk] for i in range(0, len(batch), self.chunk)]
         return np.concatenate([self._train(x, batch, part, protocol) for part in chunks])
@@ -83,9 +83,9 @@ class TorchFunc:
 
 
 class ReferenceProcesses:
-    """The reference loop in one process per core, one thread each: what a shell loop over the cores would give.
+    """The reference loop in one process per core, one thread each, like a shell loop over the cores.
 
-    The processes are started, and have trained once, when the object is there; leave it (`with`) to end them.
+    Making the object starts the processes and lets each train once. Use it in a `with` block, which ends them.
 
     Raises:
         UserError: the processes do not start.
@@ -124,7 +124,7 @@ class ReferenceProcesses:
 
 
 def _begin(ready: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its processes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends its processes
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     mask = np.array([[True, True, True, False]])

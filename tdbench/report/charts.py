@@ -1,4 +1,4 @@
-"""The report's figures: one set of drawing functions, for the page (inline SVG in its colours) and for PNG files."""
+"""How the report's figures are drawn, both for the page (inline SVG in its colours) and for PNG files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tdbench.report.style import (
     style_axes,
 )
 
-# In the page every colour becomes a CSS variable, so that light and dark need one figure.
+# In the page every colour becomes a CSS variable, so that one figure fits the light and the dark page.
 _VARIABLES = {
     TOLD_COLOUR: "told",
     CONFIRMED_COLOUR: "confirmed",
@@ -47,7 +47,7 @@ _CURVE_POINTS = 80
 
 @dataclass(frozen=True)
 class Line:
-    """A reference drawn through a figure."""
+    """A line for a reference task or a group of them."""
 
     name: str
     value: float
@@ -55,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Member:
-    """One run, or all of a searcher in one space; `told_curve` may be empty where it is not at hand."""
+    """One run, or all runs of a searcher in one space; `told_curve` may be empty if the log does not have it."""
 
     name: str
     told: float
@@ -66,7 +66,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """One searcher: its runs in a space, or its spaces, and estimates over them."""
+    """One searcher: its runs in a space, or its results in several spaces, and estimates over them."""
 
     searcher: str
     colour: int  # position among the searchers of the whole report
@@ -77,7 +77,7 @@ class Group:
 
 @dataclass
 class Chart:
-    """A figure, what it shows in words, and texts that appear when parts of it are pointed at."""
+    """A figure, a description in words, and texts that appear when the pointer is on parts of it."""
 
     figure: Figure
     alt: str
@@ -91,9 +91,9 @@ class Chart:
         return figure_png(self.figure)
 
     def svg(self, salt: str) -> str:
-        """An `<svg>` element for an HTML page; `salt` keeps its ids apart from those of the page's other figures."""
+        """An `<svg>` element for an HTML page; `salt` makes its ids differ from those of the page's other figures."""
         out = io.StringIO()
-        # The SVG backend has no other way to be told these two; both are restored at once.
+        # The SVG backend takes these two from global settings only; both are restored after it.
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from")
             metadata = {"Creator": None, "Date": None, "Format": None, "Type": None}
@@ -107,7 +107,7 @@ class Chart:
         body = re.sub(r'<g id="tip-(\d+)">', lambda m: f"<g>{_title(self.tips[int(m[1])])}", body)
         used = set(
             re.findall(r"(?:href=\"#|url\(#)([^\")]+)", body)
-        )  # others, as figure_1, are the same in every figure
+        )  # other ids, such as figure_1, are the same in every figure
         body = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", body)
         body = re.sub(r"font: [^;\"]*?([\d.]+px)[^;\"]*", r"font-size: \1", body)
         for colour, name in _VARIABLES.items():
@@ -121,7 +121,7 @@ class Chart:
 
 
 def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], each: str, width: float = 6.6) -> Chart:
-    """A bar from confirmed to told for `each` run or space of every searcher: the longer, the more optimistic."""
+    """A bar from confirmed to told for `each` run or space of every searcher; a longer bar means more optimism."""
     heights = [0.34 + 0.085 * max(len(group.members), 2) for group in groups]
     figure, axes = _figure(width, sum(heights) + 1.4, top=0.8, left=0.12)
     chart = Chart(figure, f"Told against confirmed taskness of every {each} of {_names(groups)}.")
@@ -177,7 +177,7 @@ def confirmed_over_evaluations(groups: Sequence[Group], lines: Sequence[Line], o
 
 
 def told_and_confirmed_curves(group: Group, limits: tuple[float, float], width: float = 3.3) -> Chart:
-    """Best told of every run of one searcher, and what the recommendations on the way were worth."""
+    """Best told of every run of one searcher, and the confirmed taskness of its recommendations at the checkpoints."""
     figure, axes = _figure(width, 2.5, top=0.42)
     chart = Chart(figure, f"Best told taskness and confirmed checkpoints over evaluations of {group.searcher}.")
     for member in group.members:
@@ -247,7 +247,7 @@ def critical_difference(
 
 
 def taskness_limits(groups: Sequence[Group]) -> tuple[float, float]:
-    """Ends of a taskness axis that the told and confirmed values of these searchers can share."""
+    """Ends of a taskness axis that fits the told and the confirmed values of all these searchers."""
     values = [v for g in groups for s in g.members for v in (s.told, s.confirmed, *s.checkpoints.values())]
     finite = [v for v in values if np.isfinite(v)]
     return max(min([0.0, *finite]), -0.75) - 0.06, min(max([0.2, *finite]), 1.0) + 0.06
@@ -269,7 +269,7 @@ _ABOVE_RIGHT: dict[str, Any] = {
 
 
 def _figure(width: float, height: float, *, top: float, right: float = 0.12, left: float = 0.55) -> tuple[Figure, Axes]:
-    """A figure with one axes whose margins are in inches."""
+    """A figure with one pair of axes, with margins in inches."""
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     bottom = 0.5
@@ -289,7 +289,7 @@ def _dumbbell(chart: Chart, axes: Axes, member: Member, searcher: str, y: float)
 
 
 def _reference_lines(axes: Axes, lines: Sequence[Line]) -> None:
-    """Vertical lines with their names above the axes, at two heights where they are close."""
+    """Vertical lines with their names above the axes, at two heights if lines are close together."""
     previous, level = -np.inf, 0
     low, high = axes.get_xlim()
     for line in sorted(lines, key=lambda reference: reference.value):
@@ -311,7 +311,7 @@ def _reference_lines(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _end_labels(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Names of the lines at their right ends, pushed apart where they would overlap."""
+    """Names of the lines at their right ends, moved apart if they would overlap."""
     low, high = axes.get_ylim()
     least = 0.055 * (high - low)
     place = -np.inf
@@ -328,7 +328,7 @@ def _end_labels(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
 
 
 def _cliques(ranks: Sequence[float], difference: float) -> list[tuple[float, float]]:
-    """Ends of the longest runs of sorted ranks that span at most the difference."""
+    """First and last rank of each longest sequence of sorted ranks that spans at most the difference."""
     bars: list[tuple[float, float]] = []
     for rank in ranks:
         last = max(other for other in ranks if other <= rank + difference)

@@ -1,4 +1,4 @@
-"""Which figures the report has, and from which results: ranked tables in, charts and strips of images out."""
+"""Which figures the report has, and the results in them: ranked tables in, charts and strips of images out."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _main_charts(groups: Sequence[Group], lines: Sequence[Line], each: str, over
 
 
 def strips(table: SpaceTable, log: SpaceLog, pixels: NDArray[np.uint8]) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Best confirmed first: the positives of each searcher's best run, of the best class task and pixel statistic."""
+    """The positives of each searcher's best run, of the best class task and pixel statistic; best confirmed first."""
     found = []
     for standing in table.standings:
         rows = [run.row for run in standing.runs if run.row.run in log.labels]
@@ -53,13 +53,13 @@ def strips(table: SpaceTable, log: SpaceLog, pixels: NDArray[np.uint8]) -> list[
             line = max(lines, key=lambda line: line.mean)
             found.append((line.mean, f"{what}{line.name}", log.references[line.name]))
     return [
-        (f"{name}  {score:.2f}", pixels[labels.astype(bool)])
-        for score, name, labels in sorted(found, key=lambda f: -f[0])
+        (f"{name}  {confirmed:.2f}", pixels[labels.astype(bool)])
+        for confirmed, name, labels in sorted(found, key=lambda f: -f[0])
     ]
 
 
 def groups_of(table: SpaceTable, log: SpaceLog, colours: dict[str, int]) -> list[Group]:
-    """The searchers as the figures need them, best first. Failed runs are in the estimates, but have no curve."""
+    """The searchers in the form that figures need, best first. Failed runs are in the estimates, but have no curve."""
     groups = []
     for standing in table.standings:
         members = [_member(run.row, log) for run in standing.runs if not run.failed]
@@ -77,7 +77,7 @@ def _member(row: Row, log: SpaceLog) -> Member:
 
 
 def _overall_groups(table: OverallTable, colours: dict[str, int]) -> list[Group]:
-    """The searchers as the figures over spaces need them, best first. A space where every run failed has no bar."""
+    """The searchers in the form that figures over spaces need, best first. A space where all runs failed has no bar."""
     groups = []
     for overall in table.standings:
         members = [
@@ -91,7 +91,7 @@ def _overall_groups(table: OverallTable, colours: dict[str, int]) -> list[Group]
 
 
 def _over_evaluations(checkpoints: Sequence[Estimate], budget: int) -> dict[int, Estimate]:
-    """Evaluations -> what is known of the checkpoint after them."""
+    """Evaluations -> the estimate of the checkpoint after them; unknown ones are left out."""
     return {
         round(share * budget): estimate
         for share, estimate in zip(CHECKPOINTS, checkpoints, strict=True)
@@ -100,7 +100,7 @@ def _over_evaluations(checkpoints: Sequence[Estimate], budget: int) -> dict[int,
 
 
 def _told_estimates(members: Sequence[Member]) -> dict[int, Estimate]:
-    """Interquartile mean of best told, at evaluations that every run has reached."""
+    """Evaluations -> interquartile mean of best told, at evaluations that every run has reached."""
     reached = min((len(member.told_curve) for member in members), default=0)
     if not reached:
         return {}
@@ -111,7 +111,7 @@ def _told_estimates(members: Sequence[Member]) -> dict[int, Estimate]:
 
 
 def _lines(table: SpaceTable) -> list[Line]:
-    """The references that figures draw: the best class task, the best pixel statistic, the mean random labeling."""
+    """Lines of the references in a figure: the best class task, the best pixel statistic, the mean random labeling."""
     lines = []
     for kind, what in (("class", "class "), ("pixel", "")):
         members = [line for line in table.references if line.kind == kind]
@@ -123,7 +123,7 @@ def _lines(table: SpaceTable) -> list[Line]:
 
 
 def _overall_lines(table: OverallTable) -> list[Line]:
-    """Means over spaces of what figures of one space draw; none where a space's references are not known."""
+    """Means over spaces of the lines in figures of one space; none if the references of a space are not known."""
     in_spaces = [_lines(t) for t in table.tables]
     names = ("best class task", "best pixel statistic", "random labelings")
     if any(len(lines) != len(names) for lines in in_spaces):

@@ -61,18 +61,18 @@ def write_figures(out: Path, folder: Path) -> list[Path]:
 
 
 def _stem(protocol: RunProtocol, ranked: Standings) -> str:
-    """The budget, and what else tells this protocol from the others, for a file's name."""
+    """The budget, and what else distinguishes this protocol from the others, for the name of a file."""
     others = [f"{name}-{value}" for name, value in _differing(protocol, ranked) if name != "budget"]
     return "-".join([f"b{protocol.budget}", *others])
 
 
 def _suffix(protocol: RunProtocol, ranked: Standings) -> str:
-    """What tells this protocol from the others, for a title; empty where there is one."""
+    """What distinguishes this protocol from the others, for a title; empty if there is only one."""
     return "".join(f", {name} {value}" for name, value in _differing(protocol, ranked))
 
 
 def _differing(protocol: RunProtocol, ranked: Standings) -> list[tuple[str, Any]]:
-    """The settings in which the protocols of these tables differ, with this one's values."""
+    """The settings in which the protocols of these tables differ, with the values of this protocol."""
     values = [(name, getattr(protocol, name)) for name in PROTOCOL_FIELDS]
     return [(name, v) for name, v in values if any(getattr(t.protocol, name) != v for t in ranked.tables)]
 
@@ -130,7 +130,7 @@ def _page_title(ranked: Standings) -> str:
 
 
 def _section(table: SpaceTable, log: SpaceLog, anchor: str, suffix: str, colours: dict[str, int]) -> dict[str, Any]:
-    """What the template shows of one space."""
+    """The values that the template shows for one space."""
     groups = groups_of(table, log, colours)
     limits = charts.taskness_limits(groups)
     drawn = {name: Markup(c.svg(f"{anchor}-{name}")) for name, c in space_charts(table, log, colours).items()}
@@ -185,7 +185,7 @@ def _overall(table: OverallTable, anchor: str, suffix: str, colours: dict[str, i
 
 
 def _rounded(value: float, digits: int = 2) -> str:
-    """A number for people; nothing where there is none."""
+    """A number for people; empty if it is unknown."""
     if value is None or not math.isfinite(value):
         return "" if value is None or math.isnan(value) else "∞"
     text = f"{value:.{digits}f}"
@@ -193,5 +193,5 @@ def _rounded(value: float, digits: int = 2) -> str:
 
 
 def _exact(value: float) -> str:
-    """A number for sorting; nothing where there is none."""
+    """A number for sorting; empty if it is unknown."""
     return "" if value is None or not math.isfinite(value) else repr(float(value))

@@ -1,4 +1,4 @@
-"""Pictures of discovered tasks: positives against negatives, and how the search came to be told what it was told."""
+"""Pictures of discovered tasks: positives beside negatives, and the taskness that the searcher was told meanwhile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tdbench.space.sources import SIDE
 MOST_SHOWN = 100  # images of one side of a labeling in a picture
 MOST_IN_STRIP = 16
 SPRITE_COLUMNS = 25  # images in a row of a space's sprite
-_LARGE_SET = 200  # images from which a sprite is halved, so that the page stays light
+_LARGE_SET = 200  # images; sprites of larger sets have half the size, so that the page stays small
 _DPI = 150
 _WIDTH = 8.0  # inches
 _MARGIN = 0.12
@@ -47,12 +47,12 @@ def write_run_picture(
     """Write one PNG: the positives beside the negatives, above the taskness told over the run's evaluations.
 
     Args:
-        path: the file; it appears complete or not at all, and its folder is made.
+        path: the file; it appears complete or not at all. Its folder is created.
         pixels: (N, 32, 32, 3) image set.
         labels: (N,) of 0 and 1, the recommended labeling.
         told_curve: (evaluations,) taskness told for each evaluation; may be empty.
         title: plain text; nothing in it is read as markup.
-        told, confirmed, confirmed_se: the run's two scores and the standard error of the second; NaN where unknown.
+        told, confirmed, confirmed_se: the run's two scores and the standard error of the second; NaN if unknown.
 
     Raises:
         UserError: the file cannot be written.
@@ -119,7 +119,7 @@ def strips_figure(strips: Sequence[tuple[str, _Pixels]]) -> Figure:
 
 
 def montage(images: _Pixels, columns: int, rows: int | None = None, gap: int = _GAP) -> _Pixels:
-    """(height, width, 4) RGBA grid of (n, 32, 32, 3) images, row by row; transparent between them and where empty."""
+    """(height, width, 4) RGBA grid of (n, 32, 32, 3) images, row by row; gaps and empty cells are transparent."""
     rows = rows or max(1, -(-len(images) // columns))
     grid = np.zeros((rows, columns, SIDE + gap, SIDE + gap, 4), dtype=np.uint8)
     flat = grid.reshape(rows * columns, SIDE + gap, SIDE + gap, 4)
@@ -152,27 +152,27 @@ def figure_png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG file, at its own resolution."""
     out = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in a script that the font lacks: boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # characters that the font lacks are drawn as boxes
         figure.savefig(out, format="png")
     return out.getvalue()
 
 
 def best_so_far(told: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(evaluations,) the best value up to and with each one; NaN counts as nothing."""
+    """(evaluations,) the best value up to and including each evaluation; NaN is ignored."""
     return np.asarray(np.fmax.accumulate(told), dtype=np.float64) if len(told) else np.zeros(0)
 
 
 def scores_text(told: float, confirmed: float, confirmed_se: float) -> str:
-    """``told 0.98, confirmed 0.36 ± 0.02``, and what is unknown said so."""
+    """``told 0.98, confirmed 0.36 ± 0.02``, or words that say what is unknown."""
     error = f" ± {confirmed_se:.2f} (standard error)" if np.isfinite(confirmed_se) else ""
     second = f"confirmed {confirmed:.2f}{error}" if np.isfinite(confirmed) else "not confirmed"
     return f"{f'told {told:.2f}' if np.isfinite(told) else 'nothing told'}, {second}"
 
 
 def one_line(text: str, most: int = _MOST_TITLE) -> str:
-    """Text without line breaks and control characters; an ellipsis in its last third where it is too long."""
+    """Text without line breaks and control characters; if it is too long, an ellipsis replaces a part of it."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    end = most // 3  # names such as cmaes+features:20 differ there
+    end = most // 3  # names such as cmaes+features:20 differ in their last part
     return line if len(line) <= most else f"{line[: most - 1 - end]}…{line[-end:]}"
 
 

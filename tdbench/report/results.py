@@ -1,4 +1,4 @@
-"""What the report is made of: the ranked tables of an output folder, and what its evaluation log adds to them."""
+"""The results in a report: the ranked tables of an output folder, and what its evaluation log adds to them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tdbench.store.log import FILE_NAME, Store
 
 @dataclass(frozen=True)
 class SpaceLog:
-    """What the evaluation log adds to a table's rows; all empty where there is no log.
+    """What the evaluation log adds to a table's rows; everything is empty if there is no log.
 
     Attributes:
         pixels: (N, 32, 32, 3) image set.
         told: run id -> (evaluations,) told taskness.
         labels: run id -> (N,) recommended labeling.
         references: name of a reference task -> (N,) labels.
-        unfinished: runs of the table's settings that were begun and have not ended.
+        unfinished: number of runs of the table's settings that have started and not ended.
     """
 
     pixels: NDArray[np.uint8] | None = None

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 TOLD_COLOUR, CONFIRMED_COLOUR, INK, PALE_INK = "#c2410c", "#1d4ed8", "#1f2937", "#6b7280"
 GRID, ZERO = "#e5e7eb", "#9ca3af"
-# Colours and markers of searchers, or of whatever else stands side by side in a figure.
+# Colours and markers of searchers, or of other series of a figure.
 SERIES = ("#0f62a8", "#c8501e", "#0a7f5c", "#a63d88", "#8a6a00", "#5b5bd6", "#3d7a94", "#b0304f")
 MARKERS = "osD^vPX*"
 

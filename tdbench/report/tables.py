@@ -1,4 +1,4 @@
-"""What the tables of the page hold, as plain values for the template: ranking, matrix, settings, found tasks."""
+"""The contents of the page's tables, as plain values for the template: ranking, matrix, settings, found tasks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SETTINGS = (
 
 
 def ranking(table: SpaceTable) -> list[dict[str, Any]]:
-    """Searchers and, among them by score, the summaries of the reference tasks."""
-    ranking = [_ranked(standing) for standing in table.standings]
+    """Searchers and summaries of the reference tasks, in one order by confirmed taskness."""
+    entries = [_ranked(standing) for standing in table.standings]
     for line in table.reference_summary:
         blank = dict.fromkeys(("rank", "told", "optimism", "distinct", "seeds", "failed"))
         none = Estimate(math.nan, math.nan, math.nan, 0)
-        score = Estimate(line.mean, math.nan, math.nan, 0)
-        ranking.append({**blank, "name": line.name, "mark": "", "confirmed": score, "anytime": none, "reference": True})
-    return sorted(ranking, key=lambda entry: -entry["confirmed"].value)
+        mean = Estimate(line.mean, math.nan, math.nan, 0)
+        entries.append({**blank, "name": line.name, "mark": "", "confirmed": mean, "anytime": none, "reference": True})
+    return sorted(entries, key=lambda entry: -entry["confirmed"].value)
 
 
 def _ranked(standing: Standing) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _ranked(standing: Standing) -> dict[str, Any]:
 
 
 def matrix(table: SpaceTable) -> dict[str, Any] | None:
-    """How often a run of one searcher confirms higher than a run of another; None where there is one searcher."""
+    """How often a run of one searcher confirms higher than a run of another; None if there is only one searcher."""
     if len(table.standings) < 2:
         return None
     names = [standing.searcher for standing in table.standings]
@@ -63,7 +63,7 @@ def matrix(table: SpaceTable) -> dict[str, Any] | None:
 
 
 def settings_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Each setting with its value; where runs differ, with how many have which."""
+    """Each setting with its value; if runs differ, each value with the number of runs that have it."""
     shown = []
     for name in _SETTINGS:
         counts = Counter(str(getattr(row, name)) for row in rows)

@@ -1,4 +1,4 @@
-"""Requests in, taskness out: trained through an executor, each blind baseline once, scored as `score` defines."""
+"""From requests to taskness: an executor trains them, and `score` has the formulas. Each blind baseline trains once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tdbench.space.score import BLIND_SEEDS, baseline, generalization_level, inf
 
 
 class BlindCase(NamedTuple):
-    """All that a blind baseline depends on besides the engine.
+    """Everything besides the engine that a blind baseline depends on.
 
-    A blank image looks the same whatever its label, so a split matters only through its counts.
+    Blank images are identical, so a split matters only through its numbers of positives and negatives.
     """
 
     n: int
@@ -47,7 +47,7 @@ class BlindCase(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Requests in training: their curves to come, and those of the baselines that their scores need."""
+    """Requests in training: the futures of their curves, and of the curves of the baselines that they need."""
 
     requests: tuple[Request, ...]
     curves: tuple[Future[Curves], ...]
@@ -62,13 +62,13 @@ class Evaluation:
         return all(future.done() for future in self.futures)
 
     def taskness(self) -> list[NDArray[np.float64]]:
-        """(n, k) taskness for each request, once all is done. Raises what a training raised."""
+        """(n, k) taskness for each request, after all trainings. Raises the error of a training that failed."""
         blind = {case: _mean_level(future.result()) for case, future in self.blind.items()}
         return [_scored(r, curves.result(), blind) for r, curves in zip(self.requests, self.curves, strict=True)]
 
 
 class Evaluator:
-    """What label vectors are worth, by the trainings of an executor.
+    """Gives the taskness of label vectors, which an executor trains.
 
     A blind baseline is a request like any other. It is trained with the first requests that need it, and remembered.
     """
@@ -78,7 +78,7 @@ class Evaluator:
         self._blind: dict[BlindCase, Future[Curves]] = {}
 
     def submit(self, requests: Sequence[Request]) -> Evaluation:
-        """Train requests together, and with them the baselines that are not known yet."""
+        """Train requests, and in the same batch the baselines that they need and that are not known yet."""
         return self._submit(requests, requests)
 
     def evaluate(self, requests: Sequence[Request]) -> list[NDArray[np.float64]]:
@@ -95,7 +95,7 @@ class Evaluator:
         return results(self.executor, self.executor.submit(requests))
 
     def blind_baseline(self, image_set: ImageSet, validation_positives: int) -> float:
-        """The blind baseline, in nats, of splits of that set with so many positives in validation."""
+        """The blind baseline, in nats, of splits of that set with this number of positives in validation."""
         case = _case(image_set, validation_positives)
         self._train([case], ())
         self._wait(Evaluation((), (), {case: self._blind[case]}))
@@ -135,15 +135,15 @@ def _cases(request: Request) -> list[BlindCase]:
 
 def _baselines(request: Request, blind: dict[BlindCase, float]) -> NDArray[np.float64]:
     n, n_positives = request.image_set.n, request.image_set.n_positives
-    counts, where = np.unique(request.validation_positives, return_inverse=True)
-    values = [
+    counts, count_of = np.unique(request.validation_positives, return_inverse=True)
+    of_counts = [
         baseline(
             informed_baseline(n, n_positives, validation_size(n), count),
             blind[_case(request.image_set, count)],
         )
         for count in counts.tolist()
     ]
-    return np.array(values)[where]
+    return np.array(of_counts)[count_of]
 
 
 def _scored(request: Request, curves: Curves, blind: dict[BlindCase, float]) -> NDArray[np.float64]:

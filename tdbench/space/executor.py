@@ -1,7 +1,8 @@
 """Where trainings take place: an executor takes requests and gives back futures of their validation curves.
 
-It is the seam between whoever needs curves (a space, the arena, a study) and the engines: one engine in this process
-today, several devices or machines later. Results are placed by position, never by order of arrival.
+It stands between the engines and the code that needs curves (a space, the arena, a study). The only executor so far
+has one engine in this process; others could use several devices or machines. The position of a request decides which
+result it gets, never the order in which results arrive.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tdbench.engine.protocol import train_masks
 from tdbench.space.image_set import ImageSet
 
 Curves = NDArray[np.float32]
-WAKE_SECONDS = 0.2  # a signal that comes just before a wait begins does not end that wait
+WAKE_SECONDS = 0.2  # a signal that arrives just before a wait begins does not end it, so waits are short
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Request:
     """Label vectors to train.
 
     Attributes:
-        image_set: what they label, and how networks are trained on it.
-        labels: (n, N), each trained once for each of its replicates.
+        image_set: the images that they label, and how networks are trained on them.
+        labels: (n, N) label vectors; each is trained once for each of its replicates.
         seeds: (n, k) replicate seeds.
-        fixed_mask: (n k, N) True on the training side, instead of the split that each replicate's seed draws.
+        fixed_mask: (n k, N) True on the training side. If None, each replicate's seed draws its split.
     """
 
     image_set: ImageSet
@@ -66,7 +67,7 @@ class Request:
 
 
 def study_request(image_set: ImageSet, labels: NDArray[Any], set_seed: int, replicates: int) -> Request:
-    """Each of (n, N) label vectors on the same replicates: those of that set seed, which no search ever saw."""
+    """A request for (n, N) label vectors, all on the study's replicates of that set seed, which no search ever saw."""
     seeds = replicate_seeds(Stream.STUDY, set_seed, 0, [0], replicates)
     return Request(image_set, image_set.checked_labels(labels), np.repeat(seeds, len(labels), axis=0))
 
@@ -75,18 +76,18 @@ class Executor(typing.Protocol):
     """Trains requests somewhere.
 
     Attributes:
-        engine: what trains; its name, device and detail are those of every result.
+        engine: the engine that trains; its name, device and detail are recorded with every result.
     """
 
     @property
     def engine(self) -> Engine: ...
 
     def submit(self, requests: Sequence[Request]) -> list[Future[Curves]]:
-        """For each request the future of its (n, k, steps) curves. Requests given together train together."""
+        """The future of the (n, k, steps) curves of each request. Requests given together train together."""
         ...
 
     def cancel(self) -> None:
-        """Give up all that was submitted and is not done; returns when nothing is training any more."""
+        """Cancel all requests that are not done. Returns when no training runs any more."""
         ...
 
 
@@ -99,8 +100,8 @@ class LocalExecutor:
 
     def submit(self, requests: Sequence[Request]) -> list[Future[Curves]]:
         futures: list[Future[Curves]] = [Future() for _ in requests]
-        task = self._thread.submit(self._train, list(requests), futures, self._stop)
-        task.add_done_callback(lambda done: [future.cancel() for future in futures] if done.cancelled() else None)
+        job = self._thread.submit(self._train, list(requests), futures, self._stop)
+        job.add_done_callback(lambda job: [future.cancel() for future in futures] if job.cancelled() else None)
         return futures
 
     def cancel(self) -> None:
@@ -116,17 +117,17 @@ class LocalExecutor:
         for future in futures:
             future.set_running_or_notify_cancel()
         try:
-            results = train(requests, self.engine, stop)
-        except BaseException as error:  # whatever it is belongs to those who wait
+            all_curves = train(requests, self.engine, stop)
+        except BaseException as error:  # any error is passed on to those who wait for the futures
             for future in futures:
                 future.set_exception(error)
             return
-        for future, curves in zip(futures, results, strict=True):
+        for future, curves in zip(futures, all_curves, strict=True):
             future.set_result(curves)
 
 
 def results(executor: Executor, futures: Sequence[Future[Curves]]) -> list[Curves]:
-    """The curves, once all are there. Raises what a training raised; Ctrl-C gives up what is under way."""
+    """Wait for all curves. Raises the error of a training that failed; Ctrl-C cancels all trainings of the executor."""
     try:
         while wait(futures, WAKE_SECONDS).not_done:
             pass
@@ -137,15 +138,15 @@ def results(executor: Executor, futures: Sequence[Future[Curves]]) -> list[Curve
 
 
 def done(curves: Curves) -> Future[Curves]:
-    """The future of curves that are there already."""
+    """A future that holds these curves already."""
     future: Future[Curves] = Future()
     future.set_result(curves)
     return future
 
 
 def train(requests: Sequence[Request], engine: Engine, stop: threading.Event | None = None) -> list[Curves]:
-    """(n, k, steps) curves for each request. Image sets of one size and protocol train in one batch."""
-    results = [np.empty((*r.seeds.shape, r.image_set.protocol.steps), dtype=np.float32) for r in requests]
+    """(n, k, steps) curves for each request. Requests with the same N, steps and learning rate train in one batch."""
+    all_curves = [np.empty((*r.seeds.shape, r.image_set.protocol.steps), dtype=np.float32) for r in requests]
     groups: dict[tuple[int, int, float], list[int]] = {}
     for i, request in enumerate(requests):
         if request.trainings:
@@ -156,12 +157,12 @@ def train(requests: Sequence[Request], engine: Engine, stop: threading.Event | N
         curves = engine.curves(batch, requests[members[0]].image_set.protocol, stop)
         ends = np.cumsum([requests[i].trainings for i in members])[:-1]
         for i, part in zip(members, np.split(curves, ends), strict=True):
-            results[i][...] = part.reshape(results[i].shape)
-    return results
+            all_curves[i][...] = part.reshape(all_curves[i].shape)
+    return all_curves
 
 
 def _batch(requests: Sequence[Request]) -> TrainingBatch:
-    """One batch of requests on image sets of one size."""
+    """One batch of the trainings of all requests, whose image sets have the same size."""
     image_sets = list({request.image_set.fingerprint: request.image_set for request in requests}.values())
     position = {image_set.fingerprint: s for s, image_set in enumerate(image_sets)}
     which = [position[request.image_set.fingerprint] for request in requests]

@@ -1,4 +1,4 @@
-"""ImageSet: images with a number of positives and a protocol; what label vectors are scored on."""
+"""ImageSet: images, a number of positives and a training protocol. Label vectors are scored on it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.errors import wrong_shape
 from tdbench.engine.networks import IMAGE_SHAPE
 from tdbench.engine.protocol import TrainingProtocol
 
 
 class ImageSet:
-    """What a label vector is scored on; a `TaskSpace` is one, and studies make others.
+    """What label vectors are scored on. A `TaskSpace` is an image set, and studies make others.
 
     Attributes:
         images: (N, 3, 32, 32) float32 as networks see them, read-only.
@@ -23,10 +24,10 @@ class ImageSet:
     """
 
     def __init__(self, images: NDArray[np.float32], n_positives: int, protocol: TrainingProtocol) -> None:
-        """Raises ValueError where images have another shape, or P does not leave both labels in training."""
+        """Raises ValueError if images have another shape, or there are fewer than 2 positives or 2 negatives."""
         images = np.array(images, dtype=np.float32, order="C")
         if images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE:
-            raise ValueError(f"expected images with shape (N, 3, 32, 32), got {images.shape}")
+            raise ValueError(wrong_shape("images", ("N", *IMAGE_SHAPE), images.shape))
         if not 2 <= n_positives <= len(images) - 2:
             raise ValueError(f"expected 2 to {len(images) - 2} positives of {len(images)} images, got {n_positives}")
         images.flags.writeable = False
@@ -36,21 +37,24 @@ class ImageSet:
 
     @functools.cached_property
     def fingerprint(self) -> bytes:
-        """32 bytes that tell the images apart from any others."""
+        """32 bytes that no other images have: a SHA-256."""
         return hashlib.sha256(self.images.tobytes()).digest()
 
     def checked_labels(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
-        """(B, N) uint8 label vectors, or a ValueError that says what is wrong with them."""
+        """(B, N) uint8 label vectors. Raises ValueError, with the reason, if they are not label vectors of this set."""
         array = np.asarray(labels)
         if array.ndim != 2 or array.shape[1] != self.n:
-            raise ValueError(f"expected label vectors with shape (B, N={self.n}), got {array.shape}")
+            raise ValueError(wrong_shape("label vectors", ("B", self.n), array.shape))
         if not np.isin(array, (0, 1)).all() or (array.sum(axis=1) != self.n_positives).any():
-            raise ValueError(f"a label vector has exactly P={self.n_positives} ones and otherwise zeros")
+            raise ValueError(f"expected label vectors with exactly P={self.n_positives} ones and otherwise zeros")
         return array.astype(np.uint8)
 
 
 def standardize(pixels: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float32]:
-    """(N, C, H, W) float32 of (N, H, W, C), per channel of mean 0 and deviation 1 over the set; a constant one is 0."""
+    """(N, C, H, W) float32 from (N, H, W, C) pixels.
+
+    Over the set, each channel has mean 0 and standard deviation 1; a channel that is constant becomes 0.
+    """
     channels = np.moveaxis(pixels, -1, 1).astype(np.float64)
     mean = channels.mean(axis=(0, 2, 3), keepdims=True)
     deviation = channels.std(axis=(0, 2, 3), keepdims=True)

@@ -1,4 +1,4 @@
-"""Label vectors: from scores, and from each other."""
+"""Making label vectors: from scores, or from another label vector by exchanging positives and negatives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LabelVectors = NDArray[np.uint8]  # (n, N), or (N,) for one: 1 marks a positive, and exactly P are
+LabelVectors = NDArray[np.uint8]  # (n, N), or (N,) for one: P ones, for the positives, and zeros
 
 
 def decode(scores: NDArray[Any], n_positives: int) -> NDArray[np.uint8]:
@@ -19,10 +19,11 @@ def decode(scores: NDArray[Any], n_positives: int) -> NDArray[np.uint8]:
 
 
 def ablate(labels: NDArray[np.uint8], exchanged: int, order: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """(k, N) labels in which so many positives and as many negatives of (N,) labels are exchanged.
+    """(k, N) label vectors, made from (N,) labels by exchanging positives for as many negatives.
 
     Args:
-        order: (k, N) orders of the images; the first positives and the first negatives in it are exchanged.
+        exchanged: how many positives.
+        order: (k, N) orders of the images; in each, the first positives are exchanged for the first negatives.
     """
     ordered = labels[order].astype(np.int64)
     earlier = np.where(ordered == 1, np.cumsum(ordered, axis=1) - ordered, np.cumsum(1 - ordered, axis=1) + ordered - 1)

@@ -35,7 +35,7 @@ def pixel_tasks(pixels: NDArray[np.uint8], n_positives: int) -> tuple[ReferenceT
     tasks = []
     for name, statistic in STATISTICS.items():
         values = np.asarray(statistic(pixels.astype(np.float64)), dtype=np.float64)
-        values = values.round(9)  # ties must not hang on the last bit of a sum
+        values = values.round(9)  # the last bit of a sum must not decide between equal values
         if np.ptp(values) == 0:
             continue
         tasks.append(ReferenceTask(name, "pixel", decode(values[None], n_positives)[0]))
@@ -43,7 +43,7 @@ def pixel_tasks(pixels: NDArray[np.uint8], n_positives: int) -> tuple[ReferenceT
 
 
 def random_tasks(n_images: int, n_positives: int) -> tuple[ReferenceTask, ...]:
-    """Random labelings, the same for every space of that size: what confirmation gives to noise."""
+    """Random labelings, the same for every space of that size: their confirmed taskness is that of noise."""
     labelings = random_labelings(RANDOM_TASKS, n_images, n_positives, seed=0, lane=1)
     return tuple(ReferenceTask(f"random {i}", "random", labels) for i, labels in enumerate(labelings))
 

@@ -7,23 +7,24 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.errors import wrong_shape
 from tdbench.engine.protocol import ROLLING_WINDOW
 
-BLIND_SEEDS = 8  # trainings on blank images that a blind baseline is the mean of
+BLIND_SEEDS = 8  # trainings on blank images; a blind baseline is their mean
 
 
 def generalization_level(curves: NDArray[np.floating]) -> NDArray[np.float64]:
     """(B,) minimum of the rolling median of (B, steps) validation losses, in nats; lower generalizes better.
 
-    Window 5, windows inside the curve; a non-finite entry counts as +inf, so the result is +inf where no
-    window has three finite entries.
+    Window 5, windows inside the curve; a non-finite entry counts as +inf, so the result is +inf if no window has
+    three finite entries.
 
     Raises:
         ValueError: the curves are shorter than the window.
     """
     curves = np.asarray(curves, dtype=np.float64)
     if curves.ndim != 2 or curves.shape[1] < ROLLING_WINDOW:
-        raise ValueError(f"expected curves with shape (B, at least {ROLLING_WINDOW}), got {curves.shape}")
+        raise ValueError(wrong_shape("curves", ("B", f"at least {ROLLING_WINDOW}"), curves.shape))
     finite = np.where(np.isfinite(curves), curves, np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(finite, ROLLING_WINDOW, axis=1)
     medians = np.sort(windows, axis=-1)[..., ROLLING_WINDOW // 2]
@@ -34,7 +35,7 @@ def generalization_level(curves: NDArray[np.floating]) -> NDArray[np.float64]:
 def informed_baseline(n_images: int, n_positives: int, n_validation: int, validation_positives: int) -> float:
     """Validation loss, in nats, of always predicting the training side's class frequencies.
 
-    Frequencies are clipped to [1/N, 1 - 1/N], which only a random split can reach.
+    Frequencies are clipped to [1/N, 1 - 1/N]; only those of a random split can lie outside.
     """
     frequency = (n_positives - validation_positives) / (n_images - n_validation)
     frequency = min(max(frequency, 1 / n_images), 1 - 1 / n_images)
@@ -48,9 +49,9 @@ def baseline(informed: float, blind: float) -> float:
 
 
 def taskness(level: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,) taskness (b - g) / b: at most 1, near 0 for noise, negative where training made things worse.
+    """(B,) taskness (b - g) / b: at most 1, near 0 for noise, negative if the loss is above the baseline.
 
-    A training without a finite generalization level has taskness -1, and so has any where the baseline has none.
+    Taskness is -1 if the generalization level or the baseline is not finite.
     """
     level, baseline = np.asarray(level, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     finite = np.isfinite(level) & np.isfinite(baseline)

@@ -1,4 +1,4 @@
-"""The eight settings of a space, once: every part that needs them passes this along."""
+"""The eight settings of a space, in one place. Everything that needs them takes a `SpaceSettings`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class SpaceSettings:
 
     Attributes:
         data: ``digits``, ``cifar10``, ``cifar100`` or the path of an `.npz`.
-        classes: names of the ratio + 1 classes, class A first; None draws them.
+        classes: names of the ratio + 1 classes, class A first; if None, they are drawn.
         n: N, images.
         ratio: R, negatives per positive.
         space_seed: draws classes, images and their order.
-        split: ``stratified`` or ``random``, train against validation.
+        split: how images are split into training and validation, ``stratified`` or ``random``.
         steps: Adam updates of a training.
         lr: Adam's learning rate.
 
     Raises:
-        UserError: a value of a wrong type, or a seed or a number of steps out of range. What does not fit the source
-            is said when the space is made.
+        UserError: a value of a wrong type, or a seed or a number of steps out of range. Whether the values fit the
+            source is checked when the space is made.
     """
 
     data: str = "digits"
@@ -56,11 +56,11 @@ class SpaceSettings:
         return SpaceSettings(**{name: getattr(self, name) for name in SPACE_COLUMNS})
 
 
-# The order in which a leaderboard has them.
+# In the order of the columns of a leaderboard.
 SPACE_COLUMNS = tuple(field.name for field in dataclasses.fields(SpaceSettings))
 
 
 def check_seed(what: str, seed: int) -> None:
-    """Raises UserError for a seed that is no 32-bit word."""
+    """Raises UserError for a seed that is not in 0 to 2**32 - 1."""
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"{what} must be from 0 to {MAX_SEED}, got {seed}")

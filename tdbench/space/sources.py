@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.errors import UserError, nearest
+from tdbench.base.errors import UserError, nearest, wrong_shape
 
 SIDE = 32
 NAMED = ("digits", "cifar10", "cifar100")
@@ -27,7 +27,7 @@ class Source:
     """Images to draw a space from.
 
     Attributes:
-        name: how it was asked for; for a file its stem.
+        name: the name it is loaded by; for a file, the name of the file without ``.npz``.
         images: (n, 32, 32, 3) uint8.
         labels: (n,) class indices into `label_names`.
         label_names: one name per class.
@@ -47,7 +47,7 @@ def load_source(data: str, data_dir: str | os.PathLike[str] | None = None, downl
         download: fetch a missing CIFAR set.
 
     Raises:
-        UserError: unknown source, missing or damaged files, or an `.npz` that is not a source.
+        UserError: unknown source, missing or damaged files, or an `.npz` without proper images and labels.
     """
     if data == "digits":
         return _digits()
@@ -59,7 +59,7 @@ def load_source(data: str, data_dir: str | os.PathLike[str] | None = None, downl
 
 
 def default_data_dir() -> Path:
-    """Where CIFAR is looked for when `data_dir` is not given."""
+    """The folder of the CIFAR sets if `data_dir` is not given."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tdbench"
 
 
@@ -104,12 +104,12 @@ def _npz(path: Path) -> Source:
                     arrays[key] = archive[key]
     except UserError:
         raise
-    except Exception as error:  # a damaged file fails in zipfile, zlib, lzma or numpy, each with errors of its own
+    except Exception as error:  # a damaged file can fail in zipfile, zlib, lzma or numpy, which have different errors
         if isinstance(error, ValueError) and "pickle" in str(error):
             raise UserError(f"{path} holds pickled objects, which are never loaded; save plain arrays") from error
         raise UserError(f"{path} cannot be read as an .npz: {_first_line(error)}") from error
     for key, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # a member that is no .npy file comes as its bytes
+        if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is not an .npy file
             raise UserError(f"{path} cannot be read as an .npz: {key!r} in it is not an array")
     return _checked_npz(path, arrays)
 
@@ -119,13 +119,17 @@ def _checked_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> Source:
         if key not in arrays:
             raise UserError(f"{path} has no array {key!r}; a source has images (n, H, W, 3) uint8 and labels (n,)")
     images, labels = arrays["images"], arrays["labels"]
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
-        raise UserError(f"{path}: expected images (n, H, W, 3) uint8, got {images.shape} {images.dtype}")
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
+        raise UserError(f"{path}: {wrong_shape('images', ('n', 'H', 'W', 3), images.shape)}")
+    if images.dtype != np.uint8:
+        raise UserError(f"{path}: expected images of type uint8, got {images.dtype}")
     if images.size == 0:
-        raise UserError(f"{path}: expected images (n, H, W, 3) uint8 with pixels in them, got {images.shape}")
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
-        expected = f"labels ({len(images)},) of integers from 0"
-        raise UserError(f"{path}: expected {expected}, got {labels.shape} {labels.dtype}")
+        raise UserError(f"{path}: expected at least one pixel in images, but it had shape {images.shape}")
+    if labels.shape != images.shape[:1]:
+        raise UserError(f"{path}: {wrong_shape('labels', images.shape[:1], labels.shape)}")
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        found = labels.min() if labels.dtype.kind in "iu" else f"type {labels.dtype}"
+        raise UserError(f"{path}: expected labels that are integers from 0, got {found}")
     classes = int(labels.max()) + 1
     names = _names(path, arrays["label_names"]) if "label_names" in arrays else ()
     if names and len(names) < classes:
@@ -138,7 +142,7 @@ def _checked_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> Source:
 
 def _names(path: Path, array: NDArray[Any]) -> tuple[str, ...]:
     if array.ndim != 1:
-        raise UserError(f"{path}: expected label_names (k,), got {array.shape}")
+        raise UserError(f"{path}: {wrong_shape('label_names', ('k',), array.shape)}")
     return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in array)
 
 
@@ -147,7 +151,7 @@ def _cifar(name: str, folder: Path, download: bool) -> Source:
     cls = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
     try:
         parts = [cls(root=str(folder), train=train, download=download) for train in (True, False)]
-    except RuntimeError as error:  # torchvision's word for "not found or corrupted", and for a failed download
+    except RuntimeError as error:  # torchvision raises it for "not found or corrupted", and for a failed download
         if download:
             raise UserError(f"{name} could not be downloaded into {folder}: {_first_line(error)}") from error
         hint = f"pass --data-dir if you have it elsewhere, or --download to fetch it into {folder}"
@@ -165,11 +169,11 @@ def _cifar(name: str, folder: Path, download: bool) -> Source:
 
 
 def _torchvision_datasets() -> types.ModuleType:
-    """torchvision.datasets, also beside a CPU-only torch.
+    """torchvision.datasets, also with a CPU-only torch.
 
-    torchvision's wheels register fake kernels for operators that only their CUDA build brings, and die on import
-    beside a CPU-only torch; none of those operators is needed to read a data set, so an empty module takes the
-    place of the one that registers them while torchvision is imported.
+    torchvision's wheels register fake kernels for operators that only their CUDA build has, so with a CPU-only torch
+    their import fails. Reading a data set needs none of these operators. So the module that registers them is replaced
+    by an empty one while torchvision is imported.
     """
     registrations = "torchvision._meta_registrations"
     try:

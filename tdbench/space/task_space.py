@@ -1,4 +1,4 @@
-"""TaskSpace: an image set and a protocol, and with an engine the taskness of label vectors of it."""
+"""TaskSpace: an image set drawn from a source, its training protocol, and the taskness of its label vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.errors import UserError, nearest
+from tdbench.base.errors import UserError, nearest, wrong_shape
 from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
 from tdbench.engine import Engine, make_engine
 from tdbench.engine.networks import NETWORK
@@ -35,7 +35,18 @@ DEFAULT_CONFIRM = 32
 
 
 class TaskSpace(ImageSet):
-    """The search space of one image set: {0,1}^N with exactly P ones, and what a label vector is worth.
+    """The search space of one image set: the label vectors in {0,1}^N with exactly P ones, and their taskness.
+
+    >>> space = TaskSpace("digits", n=10, steps=5)
+    >>> space
+    TaskSpace(digits, n=10, ratio=4, seed=0, identity=6ca20b096adb)
+    >>> labels = space.random_labelings(3)
+    >>> labels.shape, labels.sum(axis=1).tolist()  # 3 label vectors with 2 positives each
+    ((3, 10), [2, 2, 2])
+    >>> space.taskness(labels).shape  # one training each
+    (3,)
+    >>> space.confirm(labels[0], replicates=4).shape
+    (4,)
 
     Attributes:
         n, ratio, n_positives, seed: N, R, P and the space seed (definitions, section 2).
@@ -45,7 +56,7 @@ class TaskSpace(ImageSet):
         images: (N, 3, 32, 32) float32, standardized per channel over the set, read-only.
         class_of: (N,) index into `classes` of each image.
         protocol: how networks are trained.
-        identity: 12 hex digits that change when the pixels, the sizes or the protocol do.
+        identity: 12 hex digits that change if the pixels, the sizes or the protocol change.
     """
 
     def __init__(
@@ -113,7 +124,7 @@ class TaskSpace(ImageSet):
         )
 
     def on(self, engine: Engine) -> TaskSpace:
-        """The same space with another engine to train for it."""
+        """The same space, trained by another engine."""
         other = copy.copy(self)
         for made in ("engine", "_evaluator"):
             other.__dict__.pop(made, None)
@@ -132,7 +143,7 @@ class TaskSpace(ImageSet):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the identity covers besides the pixels, readable (definitions, section 2, Identity)."""
+        """The settings that the identity covers besides the pixels (definitions, section 2, Identity)."""
         return {
             "n": self.n,
             "ratio": self.ratio,
@@ -150,7 +161,7 @@ class TaskSpace(ImageSet):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Identity and settings as a leaderboard has them; `classes` are those that were drawn, joined by ``|``."""
+        """Identity and settings as columns of a leaderboard; `classes` are those that were drawn, joined by ``|``."""
         return {
             "space": self.identity,
             "data": self.source,
@@ -165,7 +176,7 @@ class TaskSpace(ImageSet):
 
     @property
     def name(self) -> str:
-        """A readable name, unique with the identity in it: for files and tables."""
+        """A readable name for files and tables. It contains the identity, so it is unique."""
         return f"{self.source}-n{self.n}-r{self.ratio}-s{self.seed}-{self.identity}"
 
     def __repr__(self) -> str:
@@ -173,9 +184,9 @@ class TaskSpace(ImageSet):
 
     def decode(self, scores: NDArray[np.floating]) -> NDArray[np.uint8]:
         """(B, N) label vectors for (B, N) scores: the P highest become 1, ties go to the lower index."""
-        scores = np.asarray(scores, dtype=np.float64)  # minus an unsigned score would wrap
+        scores = np.asarray(scores, dtype=np.float64)  # an unsigned number would wrap when its sign changes
         if scores.ndim != 2 or scores.shape[1] != self.n:
-            raise ValueError(f"expected scores with shape (B, N={self.n}), got {scores.shape}")
+            raise ValueError(wrong_shape("scores", ("B", self.n), scores.shape))
         return decode(scores, self.n_positives)
 
     def taskness(
@@ -190,10 +201,10 @@ class TaskSpace(ImageSet):
         """(B,) taskness of (B, N) label vectors, each the mean over `replicates` trainings, as a searcher is told it.
 
         Args:
-            noise: ``fresh`` draws split and initialization anew for each evaluation; ``frozen`` takes the same
+            noise: ``fresh`` draws a new split and initialization for each evaluation; ``frozen`` takes the same
                 replicates for every label vector.
-            run_seed, first_evaluation: where in which run's stream of fresh replicates to start. A loop that wants
-                other replicates in each call counts `first_evaluation` on, as a run does.
+            run_seed, first_evaluation: which run's fresh replicates to take, and of which evaluation first. For new
+                replicates in each call of a loop, add the number of label vectors to `first_evaluation` each time.
 
         Raises:
             ValueError: a label vector is not (N,) of 0 and 1 with exactly P ones.
@@ -245,7 +256,7 @@ class TaskSpace(ImageSet):
 
 
 def check_sizes(n: int, ratio: int) -> None:
-    """Raises UserError where no image set of any source has N images at that ratio."""
+    """Raises UserError if no image set of any source can have N images at that ratio."""
     if ratio < 1:
         raise UserError(f"ratio must be at least 1 negative per positive, got {ratio}")
     if n < 1:

@@ -1,7 +1,7 @@
-"""The studies of the definitions, section 7: experiments that say what a taskness means. One module, one study.
+"""The studies (definitions, section 7): experiments that say what a taskness means. Each has a module of its own.
 
-A module has a docstring (its first line is the command's help), a frozen dataclass `Settings` (each field an option),
-`QUICK` (what ``--quick`` changes), and ``study(settings, lab) -> Findings``.
+A module has a docstring (its first line is the command's help), a frozen dataclass `Settings` (each field is an
+option), `QUICK` (the settings that ``--quick`` changes), and ``study(settings, lab) -> Findings``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Study:
-    """A study as its module defines it."""
+    """A study: the members of its module."""
 
     name: str
     help: str
@@ -51,7 +51,7 @@ def load_study(name: str) -> Study:
 
 
 def write_findings(name: str, findings: Findings, folder: Path) -> list[Path]:
-    """Write NAME.csv, NAME.png and NAME.md into the folder, each whole or not at all."""
+    """Write NAME.csv, NAME.png and NAME.md into the folder. Each file appears complete or not at all."""
     written = [folder / f"{name}.csv", folder / f"{name}.png", folder / f"{name}.md"]
     page = f"# Study {name}\n\n{findings.paragraph}\n\n![{name}]({name}.png)\n"
     contents = [findings.table.to_csv(index=False).encode(), figure_png(findings.figure), page.encode()]

@@ -1,4 +1,4 @@
-"""Cells: one class against others at a number of images N and a ratio 1:R. What the studies of both share."""
+"""Cells: one class against others at a number of images N and a ratio 1:R, for the studies `ratio` and `positives`."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from tdbench.studies._common import (
 )
 from tdbench.studies._lab import Lab
 
-# Five other classes: few enough that the smallest cell has each of them, enough to fill the largest from a sample.
+# Five other classes: so few that the smallest cell has each of them, so many that a sample can fill the largest cell.
 CLASSES = ("frog", "ship", "horse", "deer", "airplane", "truck")
 
 
 @dataclass(frozen=True)
 class CellSettings(TrainingSettings):
-    """Settings of the studies of ratio and number."""
+    """Settings of the studies `ratio` and `positives`."""
 
     ratios: tuple[int, ...] = setting((1, 4, 9, 19, 39), "Negatives per positive.")
     classes: tuple[str, ...] | None = setting(
         None,
-        "The positive class and the others, the same in every cell; six, the first of them frog where there is one.",
+        "The positive class and the others, the same in every cell. By default six; frog is the first if it exists.",
     )
 
     def __post_init__(self) -> None:
@@ -59,13 +59,13 @@ class CellSettings(TrainingSettings):
             wanted = min(len(CLASSES), len(np.unique(source.labels)))
             return tuple(choose_classes(source, wanted, CLASSES, self.seed))
         for name in self.classes:
-            class_size(source, name)  # raises for an unknown one
+            class_size(source, name)  # raises for an unknown class
         return self.classes
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """N images, of which `positives` are of class A; `ratio` negatives for each of them."""
+    """N images: `positives` of class A, and `ratio` negatives for each of them."""
 
     n: int
     ratio: int
@@ -77,12 +77,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measured:
-    """Cells in the order asked for.
+    """Results of cells, in the order of the request.
 
     Attributes:
         cells: those that were trained.
         taskness: (sets, cells) means over replicates.
-        skipped: the other cells, and why.
+        skipped: the other cells, each with the reason.
         classes: the positive class, then the others.
         source: name of the source.
     """
@@ -100,12 +100,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Explained:
-    """How well least squares explain the cells' taskness by log2 P, by log2 R and by both.
+    """How well a least-squares fit on log2 P, on log2 R and on both explains the taskness of the cells.
 
     Attributes:
         by_positives, by_ratio, by_both: R^2, the share of the variance over cells that is explained.
         advantage: by_positives - by_ratio.
-        positives_slope, ratio_slope: taskness per doubling of P and of R, the other held, in the regression on both.
+        positives_slope, ratio_slope: change of taskness when P or R doubles and the other is fixed, in the fit on both.
     """
 
     by_positives: Estimate
@@ -117,7 +117,7 @@ class Explained:
 
 
 def check_sizes(what: str, values: Sequence[int], least: int = 1) -> None:
-    """Raises UserError for no values, equal ones, or one below the least."""
+    """Raises UserError if there are no values, equal values, or one below `least`."""
     if not values or min(values) < least or len(set(values)) < len(values):
         raise UserError(f"{what} must be different whole numbers from {least} up, got {', '.join(map(str, values))}")
 
@@ -128,7 +128,7 @@ def measure(cells: Sequence[Cell], settings: CellSettings, lab: Lab, skipped: Ma
     The images of a class in a small cell are the first of those in a large one.
 
     Args:
-        skipped: cells that are not to be trained, and why.
+        skipped: cells that are not trained, each with the reason.
 
     Raises:
         UserError: a class is unknown, or no cell is left.
@@ -152,7 +152,7 @@ def measure(cells: Sequence[Cell], settings: CellSettings, lab: Lab, skipped: Ma
 
 
 def explain(measured: Measured) -> Explained | None:
-    """What explains taskness better, the number of positives or the ratio; None where the cells cannot tell.
+    """What explains taskness better, the number of positives or the ratio; None if the cells cannot show it.
 
     R^2 of least squares over the cells' means over sets; bootstrapped over sets.
     """
@@ -185,7 +185,7 @@ def explain(measured: Measured) -> Explained | None:
 
 
 def cell_table(measured: Measured, explained: Explained | None) -> pd.DataFrame:
-    """A row for each cell, with the reason where it was skipped, then a row for each figure of the regression."""
+    """A row for each cell, with the reason if it was skipped, then a row for each number of the regression."""
     rows = [
         {"n": c.n, "ratio": c.ratio, "positives": c.positives, **_values("taskness", measured.estimate(c))}
         for c in measured.cells
@@ -201,10 +201,10 @@ def cell_table(measured: Measured, explained: Explained | None) -> pd.DataFrame:
 
 
 def cell_figure(measured: Measured, over_ratio: tuple[str, str], over_positives: tuple[str, str]) -> Figure:
-    """Taskness over the ratio and, of the same cells, over the number of positives.
+    """Taskness of all cells over the ratio, and in a second panel over the number of positives.
 
     Args:
-        over_ratio, over_positives: the attribute of a cell that each line of a panel shares, and what names the line.
+        over_ratio, over_positives: the attribute that all cells of a line share, and the format of the line's name.
     """
     figure, grid = panels(1, 2, width=9.2, height=4.0, sharey=True)
     left, right = grid[0]
@@ -222,7 +222,7 @@ def _draw(axes: Axes, measured: Measured, x: str, ticks: str, by: str, names: st
     lines = sorted({getattr(cell, by) for cell in measured.cells})
     for i, value in enumerate(lines):
         cells = sorted((c for c in measured.cells if getattr(c, by) == value), key=lambda c: getattr(c, x))
-        aside = 1.04 ** (i - (len(lines) - 1) / 2)  # so that no interval hides another
+        aside = 1.04 ** (i - (len(lines) - 1) / 2)  # moved aside, so that no interval hides another
         points = [measured.estimate(cell) for cell in cells]
         colour = SERIES[i % len(SERIES)]
         draw_estimates(axes, [getattr(c, x) * aside for c in cells], points, colour, names.format(value))
@@ -234,7 +234,7 @@ def _draw(axes: Axes, measured: Measured, x: str, ticks: str, by: str, names: st
 
 
 def skipped_words(measured: Measured) -> str:
-    """A sentence that lists the cells that were skipped, by reason; empty where there are none."""
+    """A sentence that lists the skipped cells by reason; empty if there are none."""
     if not measured.skipped:
         return ""
     cells: dict[str, list[str]] = {}
@@ -254,9 +254,9 @@ def opening_words(measured: Measured, settings: CellSettings) -> str:
 
 
 def explained_words(explained: Explained | None, cells: int) -> str:
-    """What the regression says, and so which of the two explains more, in a sentence or two."""
+    """One or two sentences: the results of the regression, and which of the two explains more."""
     if explained is None:
-        return "These cells are too few, or too alike, to tell the number of positives from the ratio."
+        return "These cells are too few, or too similar, to separate the number of positives from the ratio."
     e = explained
     return (
         f"Over {cells} cells, log P alone explains {_share(e.by_positives)} of the variance of taskness, log R alone "
@@ -269,13 +269,13 @@ def explained_words(explained: Explained | None, cells: int) -> str:
 def _better_words(advantage: Estimate) -> str:
     which = "the number of positives" if advantage.value > 0 else "the ratio"
     if not advantage.has_interval:
-        return f"{which} explains more here, with no interval to say how surely"
+        return f"{which} explains more here, but without an interval it is open how certain that is"
     sure = advantage.low > 0 or advantage.high < 0
     return f"{which} explains more" if sure else f"{which} explains more here, but that may be chance"
 
 
 def _unfillable(cell: Cell, source: Source, classes: Sequence[str]) -> str:
-    """Why the source cannot fill a cell, or nothing."""
+    """The reason why the source cannot fill a cell; empty if it can."""
     if cell.n % (cell.ratio + 1):
         return f"N is not divisible by {cell.ratio + 1}"
     if cell.positives < 2:

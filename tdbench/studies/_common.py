@@ -1,4 +1,4 @@
-"""What studies that train share: their settings, their image sets and seeds, estimates over sets, and figures."""
+"""Shared by studies that train: settings, image sets and seeds, estimates over sets, and figures."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class TrainingSettings:
     """Settings of every study that trains.
 
     Raises:
-        UserError: a size that cannot be.
+        UserError: a setting that is out of range.
     """
 
     data: str = setting("digits", "digits, cifar10, cifar100 or the path of an .npz.")
-    sets: int = setting(5, "Image sets: independent draws, over which intervals are made.")
+    sets: int = setting(5, "Image sets, drawn independently. Intervals are over sets.")
     replicates: int = setting(32, "Trainings of each labeling of each set.")
     seed: int = setting(0, "Seed of the first image set; the others follow.")
     steps: int = setting(100, "Adam steps of a training.")
@@ -75,10 +75,10 @@ def over_resampled_sets(sets: int, statistic: Callable[[NDArray[np.int64]], floa
     """A statistic of all image sets together, with its bootstrap interval over sets (NaN for fewer than 4 sets).
 
     Args:
-        statistic: its value for (sets,) indices of image sets, where a set may occur several times, in rising order.
+        statistic: gives the value for (sets,) rising indices of image sets; a set may occur several times.
     """
 
-    @functools.cache  # few sets can be drawn in few ways
+    @functools.cache  # with few sets, the same draw occurs often
     def known(drawn: tuple[int, ...]) -> float:
         return statistic(np.array(drawn))
 
@@ -89,14 +89,14 @@ def over_resampled_sets(sets: int, statistic: Callable[[NDArray[np.int64]], floa
 
 
 def class_size(source: Source, name: str) -> int:
-    """Images of a class. Raises UserError for an unknown class."""
+    """The number of images of a class. Raises UserError for an unknown class."""
     if name not in source.label_names:
         raise UserError(f"{source.name} has no class {name!r}{nearest(name, source.label_names)}")
     return int(np.count_nonzero(source.labels == source.label_names.index(name)))
 
 
 def class_images(source: Source, name: str, count: int, seed: int) -> NDArray[np.int64]:
-    """(count,) indices of random images of a class, the same first ones for any count.
+    """(count,) indices of random images of a class. A larger count adds images after the same first ones.
 
     Raises:
         UserError: the class is unknown or has fewer images.
@@ -122,7 +122,7 @@ def one_against_rest(
 ) -> tuple[ImageSet, NDArray[np.uint8]]:
     """Images of one class against others: the image set, shuffled, and its (N,) labels.
 
-    The negatives are spread as evenly as possible over the given classes, the first of them taking what is over.
+    The negatives are spread as evenly as possible over the given classes; the remainder goes to the first of them.
 
     Raises:
         UserError: a class has too few images.
@@ -137,7 +137,7 @@ def one_against_rest(
 
 
 def choose_classes(source: Source, wanted: int, preferred: Sequence[str], seed: int) -> list[str]:
-    """`preferred` where the source has all of them, else `wanted` random classes of it.
+    """The classes `preferred` if the source has all of them, else `wanted` random classes.
 
     Raises:
         UserError: the source has fewer classes.
@@ -154,7 +154,7 @@ def choose_classes(source: Source, wanted: int, preferred: Sequence[str], seed: 
 def panels(
     rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 3.6, **shared: Any
 ) -> tuple[Figure, NDArray[Any]]:
-    """A figure in the house's style, in inches, and its (rows, columns) axes; `shared` goes to `Figure.subplots`."""
+    """A figure in the project's style, sizes in inches, and its (rows, columns) axes; `shared` is for `subplots`."""
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False, **shared)
@@ -164,7 +164,7 @@ def panels(
 
 
 def label_axes(axes: Axes, x: str, y: str, title: str = "") -> None:
-    """Axis labels with their units, and a title that is never read as markup."""
+    """Write labels on the axes, with their units, and a title in which nothing is read as markup."""
     axes.set_xlabel(x, color=INK, fontsize=9)
     axes.set_ylabel(y, color=INK, fontsize=9)
     if title:
@@ -174,26 +174,26 @@ def label_axes(axes: Axes, x: str, y: str, title: str = "") -> None:
 def draw_estimates(
     axes: Axes, x: Sequence[float], points: Sequence[Estimate], colour: str, label: str, **style: Any
 ) -> None:
-    """A line of values with their intervals as bars."""
+    """Draw a line of values, with their intervals as bars."""
     axes.plot(x, [p.value for p in points], color=colour, linewidth=1.8, marker="o", markersize=4, label=label, **style)
     axes.vlines(x, [p.low for p in points], [p.high for p in points], color=colour, linewidth=1.4, alpha=0.65)
 
 
 def legend_below(axes: Axes) -> None:
-    """A legend in one row under the axes, where it covers nothing."""
+    """Draw the legend in one row under the axes, so that it covers nothing."""
     entries = len(axes.get_legend_handles_labels()[1])
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=entries, fontsize=8, frameon=False)
 
 
 def shown(estimate: Estimate, digits: int = 2) -> str:
-    """``0.43 [0.38, 0.49]``, or the value alone where it has no interval."""
+    """``0.43 [0.38, 0.49]``, or the value alone if it has no interval."""
     if not estimate.has_interval:
         return f"{estimate.value:.{digits}f}"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
 def interval_words(estimates: Iterable[Estimate]) -> str:
-    """What follows "mean over sets" in a text: whether there are intervals, and which."""
+    """The words after "mean over sets" in a text: which intervals there are, or why there are none."""
     if all(e.has_interval for e in estimates):
         return ", with its 95 % bootstrap interval over sets"
     return "; an interval needs at least 4 sets that differ"

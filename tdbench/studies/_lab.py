@@ -1,4 +1,4 @@
-"""Lab: what a study works with. It trains in large batches and remembers every curve."""
+"""Lab: trains for a study in large batches, and remembers every curve."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tdbench.store.curves import RememberedTrainings
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study ends with.
+    """The results of a study.
 
     Attributes:
-        table: one row per point of the figure, and what else belongs to it; becomes the CSV.
-        figure: axes with units, intervals drawn.
-        paragraph: what was found and how sure that is, made from the numbers of this very call.
+        table: one row for each point of the figure, and further rows of the study; becomes the CSV.
+        figure: has axes with units, and intervals.
+        paragraph: what was found and how certain that is, in words made from the numbers of this call.
     """
 
     table: pd.DataFrame
@@ -34,13 +34,13 @@ class Lab(RememberedTrainings):
     """Trains for studies and remembers the results in their folder.
 
     Attributes:
-        folder: where the study's files go.
-        engine: what trains.
-        options: where data is found, threads and plugins, for studies that make runs.
+        folder: the folder of the study's files.
+        engine: the engine that trains.
+        options: the folder of data, threads and plugins, for studies that make runs.
     """
 
     def __init__(self, options: Options, engine: Engine) -> None:
-        """Nothing is written before something is trained."""
+        """Nothing is written before the first training."""
         super().__init__(options.folder, engine, options.progress)
         self.options = options
         self._sources: dict[str, Source] = {}
@@ -58,16 +58,16 @@ class Lab(RememberedTrainings):
         return self._sources[data]
 
     def run_options(self, folder: str) -> Options:
-        """Options for runs of a study: they go to this subfolder, and go on where they stopped."""
+        """Options for runs of a study: their results are in this subfolder, and interrupted runs are continued."""
         return replace(self.options, out=self.folder / folder, resume=True)
 
     def plugins(self) -> Plugins:
-        """Searchers and reductions for these runs. Raises UserError where one of the options' plugins fails."""
+        """Searchers and reductions for these runs. Raises UserError if a plugin of the options fails to load."""
         return find_plugins(self.options.plugins, extra_must_load=True)
 
     @property
     def engine_words(self) -> tuple[str, str]:
-        """Engine and device as a run asks for them: ``auto`` where that gives the lab's."""
+        """Engine and device as settings of a run: ``auto`` if that chooses the lab's engine."""
         if self.engine is make_engine(threads=self.options.threads):
             return "auto", "auto"
         return self.engine.name, self.engine.device

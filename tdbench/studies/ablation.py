@@ -1,6 +1,7 @@
 """Ablation: how many positives of a class task can be exchanged for negatives before it is no task any more?
 
-400 images of 4 classes (frog against ship, horse and deer where the source has them), from none exchanged to random.
+400 images of 4 classes (frog against ship, horse and deer if the source has them). The exchange goes from no positive
+up to as many as make the labeling random.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ class Settings(TrainingSettings):
     n: int | None = setting(None, "Images in a set, divisible by the number of classes; 400, or what the source holds.")
     classes: tuple[str, ...] | None = setting(None, "The positive class and the others; frog, ship, horse and deer.")
     ablations: tuple[int, ...] = setting(
-        (5, 10, 15, 20, 25, 30, 40, 55), "Percent of the positives exchanged, besides none and as many as is random."
+        (5, 10, 15, 20, 25, 30, 40, 55), "Percent of positives exchanged; none and a random labeling are always added."
     )
-    threshold: float | None = setting(None, "T_task; without it, what random labelings of the same sets exceed rarely.")
-    labelings: int = setting(3, "Random labelings of each set that T_task is made from.")
-    false_positive_rate: float = setting(FALSE_POSITIVE_RATE, "Share of random labelings that T_task lets pass.")
+    threshold: float | None = setting(None, "T_task; by default it comes from random labelings of the same sets.")
+    labelings: int = setting(3, "Random labelings of each set, from which T_task is computed.")
+    false_positive_rate: float = setting(FALSE_POSITIVE_RATE, "Share of random labelings that exceed T_task.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,9 +76,9 @@ class Results:
     """What was measured.
 
     Attributes:
-        shares: (a,) shares of the positives exchanged, rising from 0 to where the labeling is random.
-        taskness: (sets, a, replicates), each replicate with exchanges of its own.
-        random: (sets, labelings) means over replicates of random labelings; empty where T_task was given.
+        shares: (a,) shares of the positives exchanged, rising from 0 to the share that makes the labeling random.
+        taskness: (sets, a, replicates); each replicate has its own exchanges.
+        random: (sets, labelings) means over replicates of random labelings; empty if T_task was given.
     """
 
     shares: NDArray[np.float64]
@@ -87,7 +88,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """T_task, the tolerance, and the ablation at which half of the class task's taskness is left."""
+    """T_task, the tolerance, and the ablation at which half of the class task's taskness remains."""
 
     threshold: Estimate
     tolerance: Estimate
@@ -97,9 +98,9 @@ class Conclusion:
 def study(settings: Settings, lab: Lab) -> Findings:
     """Exchange more and more positives of each image set's class task, and find where it stops being a task.
 
-    Every replicate exchanges other images, so that a point averages over what was exchanged; with more ablation a
-    replicate exchanges the same images and further ones, on the same split and initialization, so that points of one
-    curve differ by the ablation alone.
+    Every replicate exchanges other images, so that a point averages over the choice of images. With more ablation, a
+    replicate exchanges the same images and some more, on the same split and initialization. So the points of one curve
+    differ by the ablation alone.
     """
     source = lab.source(settings.data)
     names = settings.classes or tuple(choose_classes(source, 4, ORIGINAL_CLASSES, settings.seed))
@@ -133,10 +134,10 @@ def study(settings: Settings, lab: Lab) -> Findings:
 def crossing(shares: NDArray[np.float64], taskness: NDArray[np.float64], threshold: float) -> float:
     """The largest share at which a falling curve through (a,) taskness lies above the threshold.
 
-    The curve is the least-squares non-increasing fit (pool adjacent violators), linear between the shares measured.
+    The curve is the least-squares non-increasing fit (pool adjacent violators), linear between the measured shares.
 
     Returns:
-        The first share where nothing lies above the threshold, the last where everything does.
+        The first share if no point lies above the threshold, the last if all do.
     """
     falling = optimize.isotonic_regression(taskness, increasing=False).x
     above = np.flatnonzero(falling > threshold)
@@ -150,7 +151,7 @@ def crossing(shares: NDArray[np.float64], taskness: NDArray[np.float64], thresho
 
 
 def _image_count(settings: Settings, source: Source, names: Sequence[str]) -> int:
-    """N: as asked for, or the largest up to 400 that the classes hold."""
+    """N: the setting, or by default the largest up to 400 for which the classes have enough images."""
     k = len(names)
     if settings.n is not None:
         if settings.n % k or settings.n < 2 * k:
@@ -164,7 +165,7 @@ def _image_count(settings: Settings, source: Source, names: Sequence[str]) -> in
 
 
 def _exchanged(percents: Sequence[int], n: int, n_positives: int) -> list[int]:
-    """Numbers of positives to exchange, rising from 0 to that of a random labeling."""
+    """Numbers of positives to exchange, rising from 0 to the number that makes the labeling random."""
     random = (n - n_positives) / n
     if (most := max(percents, default=0)) > 100 * random:
         raise UserError(f"ablations go up to {100 * random:.3g} %, where the labeling is random; got {most} %")
@@ -196,7 +197,7 @@ def _measure(
 def _ablated_request(
     image_set: ImageSet, labels: NDArray[np.uint8], exchanged: Sequence[int], seed: int, replicates: int
 ) -> Request:
-    """A label vector for each ablation and replicate, trained once, on the seed of its replicate."""
+    """A label vector for each ablation and replicate, each trained once, with the seed of its replicate."""
     keys = (np.full(replicates, seed, dtype=np.int64), np.arange(replicates, dtype=np.int64))
     order = permutation(image_set.n, Stream.EXCHANGES, keys)
     ablated = np.concatenate([ablate(labels, count, order) for count in exchanged])
@@ -205,7 +206,7 @@ def _ablated_request(
 
 
 def _conclude(settings: Settings, results: Results) -> Conclusion:
-    """Threshold, tolerance and half-loss; each bootstrapped over image sets from the curves up."""
+    """Threshold, tolerance and half-loss. The bootstrap over image sets computes them from the curves each time."""
     curves = results.taskness.mean(axis=2)
 
     def threshold(sets: NDArray[np.int64]) -> float:
@@ -226,7 +227,7 @@ def _conclude(settings: Settings, results: Results) -> Conclusion:
 
 
 def _passed_by(values: NDArray[np.float64], share: float) -> float:
-    """What that share of values exceeds if they are normal; a mean of replicates nearly is, and values are few."""
+    """The value that this share of normal values exceeds. Means of replicates are nearly normal, and they are few."""
     return float(values.mean() + stats.norm.isf(share) * values.std(ddof=1))
 
 
@@ -273,24 +274,24 @@ def _threshold_words(settings: Settings, results: Results, c: Conclusion) -> str
     if settings.threshold is not None:
         return f"T_task is {shown(c.threshold)}, as given."
     return (
-        f"T_task is {shown(c.threshold)}: what {100 * settings.false_positive_rate:.3g} % of random labelings of the "
-        f"same sets would exceed, from mean and deviation of {results.random.size} of them, each scored by its mean "
-        f"over {settings.replicates} replicates."
+        f"T_task is {shown(c.threshold)}: {100 * settings.false_positive_rate:.3g} % of random labelings of the same "
+        f"sets would exceed it, by mean and deviation of {results.random.size} of them, each scored by its mean over "
+        f"{settings.replicates} replicates."
     )
 
 
 def _tolerance_words(results: Results, c: Conclusion) -> str:
     first, last = results.shares[0], results.shares[-1]
     if c.tolerance.value == first:
-        return "Not even the class task exceeds it, so there is no tolerance to speak of."
+        return "Not even the class task exceeds it, so there is no tolerance."
     if c.tolerance.value == last:
-        return "Every ablation measured exceeds it, so T_task is too low for a tolerance."
+        return "Every measured ablation exceeds it, so T_task is too low for a tolerance."
     found = f"The tolerance, the largest ablation whose mean taskness exceeds it, is {_percent(c.tolerance)}"
     if not c.tolerance.has_interval:
         return f"{found}."
     end = ", up to the end of the range" if c.tolerance.high == last else ""
-    anew = "the curve and T_task" if c.threshold.has_interval else "the curve"
-    return f"{found}{end} (a falling curve through the means; each resample of the sets makes {anew} anew)."
+    made = "its own curve and T_task" if c.threshold.has_interval else "its own curve"
+    return f"{found}{end} (by a falling curve through the means; each resample of the sets has {made})."
 
 
 def _verdict(tolerance: Estimate) -> str:

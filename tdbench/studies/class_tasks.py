@@ -1,6 +1,6 @@
 """Class tasks: does the network generalize on each class against the others? Validation curves with both baselines.
 
-200 images of 4 classes (ship, horse, deer and frog where the source has them), each class against the rest.
+200 images of 4 classes (ship, horse, deer and frog if the source has them), each class against the rest.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ QUICK = {"n": 40, "replicates": 4, "steps": 60}
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
     n: int = setting(200, "Images in a set, divisible by the number of classes.")
-    classes: tuple[str, ...] | None = setting(None, "Class names; the original four where the source has them.")
+    classes: tuple[str, ...] | None = setting(None, "Class names; by default the original four if the source has them.")
 
 
 def study(settings: Settings, lab: Lab) -> Findings:
@@ -55,8 +55,8 @@ def study(settings: Settings, lab: Lab) -> Findings:
     ]
     every_curve = lab.curves(requests, "class tasks")
     curves = np.stack(every_curve).mean(axis=2)  # (sets, classes, steps)
-    scores = np.stack(lab.evaluator.score(requests, every_curve))  # (.., replicates)
-    taskness = {name: over_sets(scores[:, c]) for c, name in enumerate(names)}
+    of_trainings = np.stack(lab.evaluator.score(requests, every_curve))  # (sets, classes, replicates)
+    taskness = {name: over_sets(of_trainings[:, c]) for c, name in enumerate(names)}
     validation_positives = validation_counts(settings.n, spaces[0].n_positives)[0]
     baselines = Baselines(
         informed_baseline(spaces[0].n, spaces[0].n_positives, validation_size(spaces[0].n), validation_positives),
@@ -68,7 +68,7 @@ def study(settings: Settings, lab: Lab) -> Findings:
 
 @dataclass(frozen=True)
 class Baselines:
-    """Losses in nats of a prediction without images: from the frequencies, and of networks trained on blanks."""
+    """Losses in nats without seeing images: of the class frequencies, and of networks trained on blank images."""
 
     informed: float
     blind: float

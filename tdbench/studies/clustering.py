@@ -1,10 +1,10 @@
 """Clustering: can clusters of label vectors make the space small? Their average ablation, and how low it can be.
 
-Without sizes, the four reference rows of k-means and what mean-shift does. --clusters, --samples, --n or --ratio make
-rows of these sizes instead, with --clusters of k-means only. --full is the whole table: N = 20, 100 and 400, up to
-12,000 clusters of 150,000 label vectors, on one thread, one repeat. It was not measured whole: rows of N = 400 (K = 400
-to 1,000, M = 10,000 and 20,000) and of N = 100 (K = 1,000, M = 20,000) took 1.8 to 2.9 ns of CPU times K M N, which
-makes about an hour, half of it for the largest row, and at most 3 GB. Nothing is trained.
+The default is the four reference rows of k-means, and rows of mean-shift. --clusters, --samples, --n or --ratio give
+rows of other sizes instead; with --clusters there are rows of k-means only. --full is the whole table: N = 20, 100 and
+400, up to 12,000 clusters of 150,000 label vectors, on one thread, one repeat. Its time is an estimate: rows of N = 400
+(K = 400 to 1,000, M = 10,000 and 20,000) and of N = 100 (K = 1,000, M = 20,000) took 1.8 to 2.9 ns of CPU times K M N.
+So the whole table takes about an hour, half of it for the largest row, and at most 3 GB. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tdbench.studies._common import interval_words, label_axes, panels, setting,
 from tdbench.studies._lab import Findings, Lab
 from tdbench.toolkit.clustering import ITERATIONS, Bound, average_ablation, bandwidth, kmeans, mean_shift
 
-TOLERANCE = Fraction(1, 5)  # the ablation that a task stands; the study of ablation measures it
+TOLERANCE = Fraction(1, 5)  # the ablation that a task tolerates; the study `ablation` measures it
 MOST_VALUES = 400_000_000  # M N: about what fits into 16 GB
 DEFAULT = {"n": 20, "ratio": 4, "clusters": 150, "samples": 5000}
 QUICK = {"samples": (1000, 5000), "mean_shift": 200}
@@ -43,7 +43,7 @@ class Row:
     """One clustering of `samples` label vectors of `n` images: by k-means into `clusters`, or by mean-shift.
 
     Attributes:
-        percent: mean-shift's bandwidth is the distance of label vectors that differ in that part of their positives.
+        percent: mean-shift's bandwidth is the distance of label vectors that differ in this share of their positives.
     """
 
     method: str
@@ -62,7 +62,7 @@ class Row:
         return f"N = {self.n}, 1:{self.ratio}"
 
     def labels(self, seed: int) -> NDArray[np.uint8]:
-        """(M, N) label vectors; the first of a larger M."""
+        """(M, N) label vectors; a larger M begins with the same ones."""
         return random_labelings(self.samples, self.n, self.n_positives, seed)
 
     def cluster(self, seed: int) -> NDArray[np.float64]:
@@ -95,20 +95,20 @@ FULL = [
 
 @dataclass(frozen=True)
 class Settings:
-    """Which rows, and how often each is made.
+    """Which rows the table has, and the number of repeats of each.
 
     Raises:
-        UserError: a size that cannot be.
+        UserError: a setting that is out of range.
     """
 
-    n: int | None = setting(None, f"Images N; {DEFAULT['n']} where only other sizes are given.")
-    ratio: int | None = setting(None, f"Negatives per positive; {DEFAULT['ratio']} where only other sizes are given.")
-    clusters: tuple[int, ...] | None = setting(None, "K of k-means, one or several. Leaves mean-shift out.")
+    n: int | None = setting(None, f"Images N; {DEFAULT['n']} if only other sizes are given.")
+    ratio: int | None = setting(None, f"Negatives per positive; {DEFAULT['ratio']} if only other sizes are given.")
+    clusters: tuple[int, ...] | None = setting(None, "K of k-means, one or several. With it there is no mean-shift.")
     samples: tuple[int, ...] | None = setting(None, f"Label vectors M; {DEFAULT['samples']} or 10 for each cluster.")
     mean_shift: int = setting(500, "Label vectors for mean-shift, at most; time grows with the square.")
     bandwidths: tuple[int, ...] = setting((20, 40, 60, 80), "Ablations in % whose distance is mean-shift's bandwidth.")
     full: bool = setting(False, "The whole table, about an hour.")
-    repeats: int | None = setting(None, "Independent samples behind each row; 5, with --full 1.")
+    repeats: int | None = setting(None, "Independent samples for each row; 5, with --full 1.")
     seed: int = setting(0, "Seed of the first sample and its clustering; the others follow.")
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ class Settings:
         return any(value is not None for value in (self.n, self.ratio, self.clusters, self.samples))
 
     def rows(self) -> list[Row]:
-        """The rows of the table: k-means, then mean-shift where no number of clusters was asked for."""
+        """The rows of the table: k-means, then mean-shift unless a number of clusters was given."""
         if self.full:
             rows = [row for row in FULL if row.clusters <= row.samples]
         elif not self._has_sizes:
@@ -177,7 +177,7 @@ def _check(row: Row) -> None:
 
 
 def study(settings: Settings, lab: Lab) -> Findings:
-    """Cluster independent samples of label vectors; each clustering is remembered."""
+    """Cluster independent samples of label vectors, and remember each clustering."""
     rows = settings.rows()
     results = []
     with lab.counting("clusterings", len(rows) * len(settings.seeds)) as advance:
@@ -309,7 +309,7 @@ def _needs(table: pd.DataFrame) -> str:
         for _, line in spaces.iterrows()
     ]
     return (
-        "An average of 20 %, which a task stands, needs at least this many clusters, whatever the clustering: "
+        "An average of 20 %, which a task tolerates, needs at least this many clusters with any clustering: "
         f"{', '.join(parts)}. "
     )
 
@@ -338,10 +338,10 @@ def _mean_shift_words(shifts: pd.DataFrame) -> str:
     verdict = ""
     if implied.any():
         verdict = (
-            f"That is met by {int((alone | joined)[implied].sum())} of {int(implied.sum())} spaces at 20 %, and by "
+            f"That holds for {int((alone | joined)[implied].sum())} of {int(implied.sum())} spaces at 20 %, and for "
         )
         verdict += f"{int((alone | joined).sum())} of {len(shifts)} rows in all."
     return (
-        f"Mean-shift with the bandwidth that an ablation implies finds as many clusters of distinct vectors: "
-        f"{'; '.join(parts)}. Expected: it degenerates into one cluster, or a cluster for each vector. {verdict}"
+        f"Clusters that mean-shift finds among distinct vectors, with the bandwidth that an ablation implies: "
+        f"{'; '.join(parts)}. Expected: one cluster, or a cluster for each vector. {verdict}"
     )

@@ -45,9 +45,11 @@ QUICK = {"n": 40, "replicates": 2, "steps": 40, "networks": 3}
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
-    n: int | None = setting(None, "Images in a set, divisible by the number of classes; 200 where they are there.")
+    n: int | None = setting(
+        None, "Images in a set, divisible by the number of classes; 200, or what the source allows."
+    )
     classes: tuple[str, ...] | None = setting(
-        None, "Class names, the first against the others; ship, horse, deer and frog where the source has them."
+        None, "Class names, the first against the others; ship, horse, deer and frog if the source has them."
     )
     networks: int = setting(6, "Random residual networks, the same for every set.")
     depth: int = setting(3, "n of the 6n + 2 layers of a residual network.")
@@ -61,7 +63,7 @@ class Settings(TrainingSettings):
 
 @dataclass(frozen=True)
 class Representation:
-    """What images are replaced by: features of a random network of that number, of that side; or pixels."""
+    """The input in place of images: features, 3 x side x side, of a random network with this number; or pixels."""
 
     network: int = 0
     side: int = 32
@@ -82,8 +84,8 @@ def study(settings: Settings, lab: Lab) -> Findings:
         for space, of_space in zip(spaces, image_sets, strict=True)
         for image_set in of_space
     ]
-    scores = np.stack(lab.taskness(requests, "features and pixels"))
-    taskness = scores.reshape(len(spaces), len(kinds), -1).mean(axis=2)  # (sets, representations)
+    of_trainings = np.stack(lab.taskness(requests, "features and pixels"))
+    taskness = of_trainings.reshape(len(spaces), len(kinds), -1).mean(axis=2)  # (sets, representations)
     table = _table(taskness, kinds)
     return Findings(table, _figure(table, settings), _paragraph(table, settings, spaces[0]))
 
@@ -102,7 +104,7 @@ def _spaces(settings: Settings, source: Source) -> list[TaskSpace]:
 def _image_sets(
     settings: Settings, spaces: Sequence[TaskSpace], kinds: Sequence[Representation], lab: Lab
 ) -> list[list[ImageSet]]:
-    """For each space its representations. Features are remembered: a second call computes none."""
+    """The representations of each space. Features are remembered, so a second call does not compute them."""
     image_sets = []
     with lab.counting("features", len(spaces) * settings.networks) as advance:
         for space in spaces:
@@ -124,7 +126,7 @@ def _represented(space: TaskSpace, maps: dict[int, NDArray[np.float64]], kind: R
 
 
 def _table(taskness: NDArray[np.float64], kinds: Sequence[Representation]) -> pd.DataFrame:
-    """A row for each representation, and for all networks of a size together; (sets, representations) taskness."""
+    """A row for each representation, and one for all networks of a size; from (sets, representations) taskness."""
     columns = {kind: taskness[:, i] for i, kind in enumerate(kinds)}
     rows = [_row(kind.name, kind.network, kind.side, columns[kind], taskness[:, 0]) for kind in kinds]
     for side in SIDES:
@@ -202,8 +204,8 @@ def _of_side(table: pd.DataFrame, side: int) -> str:
     means = [row["taskness"] for row in networks]
     lowest, highest = min(row["lowest_set"] for row in networks), max(row["highest_set"] for row in networks)
     return (
-        f"On 3x{side}x{side} features of {len(networks)} random networks it is {shown(_taskness(together))}, which is "
-        f"{shown(_difference(together))} beside pixels on the same replicates; the networks' means go from "
+        f"On 3x{side}x{side} features of {len(networks)} random networks it is {shown(_taskness(together))}, a "
+        f"difference of {shown(_difference(together))} to pixels on the same replicates; the networks' means go from "
         f"{min(means):.2f} to {max(means):.2f}, single sets from {lowest:.2f} to {highest:.2f}."
     )
 
@@ -217,7 +219,8 @@ def _verdict(table: pd.DataFrame) -> str:
     return (
         "Expected: volatile at 3x8x8, useless at 3x4x4, pixels better than all. Found: at 3x4x4 "
         f"{useful} of {len(coarse)} networks have an interval above 0, so that is {'not ' if useful else ''}useless; "
-        f"of all {len(every)} features {worse} are worse than pixels beyond their interval, {better} better."
+        f"of all {len(every)} networks and sizes {worse} are worse than pixels by more than their interval, {better} "
+        "are better."
     )
 
 

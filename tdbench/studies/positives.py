@@ -1,6 +1,7 @@
-"""Fixed positives: the number of positives P fixed, the ratio 1:R varied. Is it the ratio or the number that matters?
+"""Fixed positives: the number of positives P fixed, the ratio 1:R varied. Does the ratio matter, or the number?
 
-N = P (R + 1) images of one class against others, the same others in every cell; large cells are skipped for their cost.
+N = P (R + 1) images of one class against others, the same others in every cell. Large cells are skipped because of
+their cost.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ QUICK = {"positives": (5, 10, 20), "ratios": (1, 4, 9), "replicates": 3, "steps"
 @dataclass(frozen=True)
 class Settings(CellSettings):
     positives: tuple[int, ...] = setting((5, 10, 20, 40), "Positives in a set.")
-    most: int = setting(400, "Images in the largest set; larger cells are skipped for their cost.")
+    most: int = setting(400, "Images in the largest set; larger cells are skipped because of their cost.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +50,7 @@ def study(settings: Settings, lab: Lab) -> Findings:
     paragraph = (
         f"{opening_words(measured, settings)}. "
         f"{' '.join(_range_words(measured, p) for p in sorted({c.positives for c in measured.cells}))} "
-        f"{explained_words(explained, len(measured.cells))} Expected: the number of positives matters mostly, "
+        f"{explained_words(explained, len(measured.cells))} Expected: mainly the number of positives matters, "
         f"not the ratio{_verdict(explained.advantage) if explained else ''}.{skipped_words(measured)}"
     )
     return Findings(

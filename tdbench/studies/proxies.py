@@ -1,7 +1,7 @@
 """Proxies: how well do cheap quantities tell which labelings will confirm? Rank correlations, and what each costs.
 
-On every image set a stratified lot of labelings is confirmed: random ones, class tasks, class tasks of which a part was
-exchanged, pixel statistics, and labelings that searchers found there.
+On every image set, labelings of several strata are confirmed: random ones, class tasks, class tasks with a part of
+their positives exchanged, pixel statistics, and labelings that searchers found there.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Settings(TrainingSettings):
     n: int = setting(50, "Images in a set.")
     ratio: int = setting(4, "Negatives per positive.")
     random: int = setting(8, "Random labelings of each set.")
-    ablations: int = setting(3, "Labelings made of each class task, by exchanging ever more of it.")
-    searchers: tuple[str, ...] | None = setting(("cmaes", "ntk-loo"), "Whose finds are the stratum `found`.")
+    ablations: int = setting(3, "Labelings made from each class task, by exchanging more and more of it.")
+    searchers: tuple[str, ...] | None = setting(("cmaes", "ntk-loo"), "Searchers that give the stratum `found`.")
     budget: int = setting(96, "Evaluations of each of their runs.")
-    batch: int = setting(32, "Labelings they are asked at a time.")
+    batch: int = setting(32, "Labelings that they are asked for at a time.")
     ridge: float = setting(0.1, "Ridge of the leave-one-out error, for a kernel of mean diagonal 1.")
-    initializations: int = setting(8, "Networks that kernel and gradient norm are averaged over.")
+    initializations: int = setting(8, "Networks over which kernel and gradient norm are averaged.")
     short_steps: int = setting(20, "Steps of the short run whose training losses are summed.")
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Settings(TrainingSettings):
 
 @dataclass(frozen=True)
 class Proxy:
-    """A quantity that is meant to rise with taskness: (L, N) labels of a space -> (L,), at a cost in trainings."""
+    """A quantity that should rise with taskness: (L, N) labels of a space -> (L,), with its cost in trainings."""
 
     name: str
     trainings: float
@@ -84,7 +84,7 @@ class Proxy:
 
 
 def study(settings: Settings, lab: Lab) -> Findings:
-    """Confirm every labeling, compute every proxy, and correlate them set by set."""
+    """Confirm every labeling, compute every proxy, and correlate the two in each set."""
     source = lab.source(settings.data)
     spaces = [
         TaskSpace(source, n=settings.n, ratio=settings.ratio, seed=seed, steps=settings.steps, lr=settings.lr)
@@ -133,7 +133,7 @@ def study(settings: Settings, lab: Lab) -> Findings:
 
 
 def _found(settings: Settings, lab: Lab) -> list[Result]:
-    """Short runs of the searchers on every set; they are kept in the study's folder."""
+    """Short runs of the searchers on every set. They are stored in the study's folder."""
     engine, device = lab.engine_words
     runs = [
         RunSettings(
@@ -150,7 +150,7 @@ def _found(settings: Settings, lab: Lab) -> list[Result]:
 def _labelings(
     settings: Settings, space: TaskSpace, found: list[NDArray[np.uint8]]
 ) -> list[tuple[str, NDArray[np.uint8]]]:
-    """(stratum, labels) of a set, no labeling twice."""
+    """(stratum, labels) of a set, each labeling once."""
     lot = [("found", y) for y in found]
     lot += [(task.kind, task.labels) for task in space.reference_tasks]
     for c, task in enumerate(space.reference_tasks):
@@ -203,7 +203,7 @@ def gradient_norm(image_set: ImageSet, labels: NDArray[np.uint8], initialization
     seeds = replicate_seeds(Stream.TANGENT, 0, 0, [0], initializations)[0]
     x = torch.from_numpy(np.array(image_set.images))
     norms = np.zeros((initializations, len(labels)))
-    with torch_threads(1):  # many small steps, in which threads would only wait for each other
+    with torch_threads(1):  # many small steps; several threads would wait for each other most of the time
         for i, seed in enumerate(seeds):
             difference, jacobian = _jacobian(network(int(seed)), x)
             residual = 1 / (1 + np.exp(-difference))[None] - labels
@@ -228,7 +228,7 @@ def _summed_training_loss(
 ) -> NDArray[np.float64]:
     """(L,) training losses of one short run on all images, summed over its steps (Ru et al., NeurIPS 2021).
 
-    Engines return the loss of the validation side, so the validation side is a second copy of the images.
+    Engines return the loss of the validation side, so a second copy of the images is the validation side.
     """
 
     def compute() -> NDArray[np.float64]:
@@ -246,13 +246,13 @@ def _summed_training_loss(
 
 
 def _one_training(lab: Lab, space: TaskSpace, labels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(L,) taskness of one training each, of its own, as a searcher would be told it."""
+    """(L,) taskness of one training for each labeling, on seeds of its own, as a searcher would be told it."""
     seeds = replicate_seeds(Stream.STUDY, space.seed, 2, np.arange(len(labels)), 1)
     return lab.taskness([Request(space, labels, seeds)], "one training each")[0][:, 0]
 
 
 def _correlation(points: pd.DataFrame, proxy: str) -> Estimate:
-    """Spearman's correlation with confirmed taskness, the mean over image sets with its interval over them."""
+    """Spearman's correlation with confirmed taskness: the mean over image sets, with its interval over sets."""
     return mean_interval([float(spearmanr(lot[proxy], lot["confirmed"]).statistic) for _, lot in points.groupby("set")])
 
 
@@ -282,7 +282,7 @@ def _paragraph(settings: Settings, source: str, points: pd.DataFrame, table: pd.
         parts.append(f"{row.proxy} {shown(estimate)} at {_cost(row.trainings)} a labeling")
     estimates = [Estimate(row.spearman, row.low, row.high, settings.sets) for row in best.itertuples()]
     without = ", ".join(f"{row.proxy} {row.spearman_without_found:.2f}" for row in best.itertuples())
-    missing = f" {failed} runs that were to find some failed." if failed else ""
+    missing = f" {failed} of the searchers' runs failed." if failed else ""
     return (
         f"{len(points)} labelings of {settings.sets} image sets of {source} (N = {settings.n}, 1:{settings.ratio}), "
         f"each confirmed on {settings.replicates} replicates. Spearman's correlation with confirmed taskness, mean "

@@ -1,6 +1,6 @@
-"""Random search: the best of 100 random labelings, as it was told and once confirmed. How much of it is luck?
+"""Random search: the best of 100 random labelings, told and confirmed. How much of its score is luck?
 
-N = 500 at 1:9, or the most that the source allows. Each labeling is told one replicate, as in a search.
+N = 500 at 1:9, or the largest N that the source allows. Each labeling is trained on one replicate, as in a search.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ QUICK = {"n": 50, "replicates": 8, "steps": 40, "labelings": 24}
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
-    n: int | None = setting(None, "Images in a set, divisible by ratio + 1; 500, or the most that the source allows.")
+    n: int | None = setting(None, "Images in a set, divisible by ratio + 1; 500, or what the source allows.")
     ratio: int = setting(9, "Negatives per positive.")
-    labelings: int = setting(100, "Random labelings of each set, of which the best told one is confirmed.")
+    labelings: int = setting(100, "Random labelings of each set; the best told one is confirmed.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,12 +76,12 @@ def _largest_n(source: Source, ratio: int) -> int:
     """The original N, or the largest below it for which the source has ratio + 1 classes of enough images."""
     counts = np.sort(np.bincount(source.labels))[::-1]
     if ratio < 1 or len(counts) <= ratio:
-        return 2 * (ratio + 1)  # the space says what is wrong
+        return 2 * (ratio + 1)  # making the space then raises an error that says what is wrong
     return (ratio + 1) * min(max(2, ORIGINAL_N // (ratio + 1)), int(counts[ratio]))
 
 
 def _estimates(repeats: Sequence[Repeat]) -> dict[str, Estimate]:
-    """Means over repeats, by the name that the table has for them."""
+    """Means over repeats, by their names in the table."""
     told = np.array([repeat.told.max() for repeat in repeats])
     confirmed = np.array([repeat.confirmed.mean() for repeat in repeats])
     average = np.array([repeat.told.mean() for repeat in repeats])
@@ -95,7 +95,7 @@ def _estimates(repeats: Sequence[Repeat]) -> dict[str, Estimate]:
 
 
 def _table(repeats: Sequence[Repeat], estimates: dict[str, Estimate]) -> pd.DataFrame:
-    """A row for each repeat; the means over repeats, with their intervals, are in each."""
+    """A row for each repeat. The means over repeats, with their intervals, are in every row."""
     columns = {
         f"mean_{name}{suffix}": value
         for name, e in estimates.items()
@@ -159,7 +159,7 @@ def _paragraph(settings: Settings, n: int, source: str, e: dict[str, Estimate]) 
     if not left.has_interval:
         verdict = "whether it is better than an average random labeling cannot be told without an interval"
     elif left.low > 0:
-        verdict = "better than an average random labeling, if only by that"
+        verdict = "better than an average random labeling by this amount"
     else:
         verdict = "not distinguishable from an average random labeling"
     return (
@@ -167,6 +167,6 @@ def _paragraph(settings: Settings, n: int, source: str, e: dict[str, Estimate]) 
         f"best of {settings.labelings} random labelings was told {shown(e['told'])} (one replicate each) and confirms "
         f"at {shown(e['confirmed'])} (mean of {settings.replicates} fresh replicates); the average random labeling was "
         f"told {shown(e['average_told'])} (means over repeats{interval_words(e.values())}). Luck is "
-        f"{shown(e['optimism'])}{luck}; what is left over the average is {shown(left)}: {verdict}. Expected: the best "
-        "of them is noise once confirmed."
+        f"{shown(e['optimism'])}{luck}; what remains above the average is {shown(left)}: {verdict}. Expected: once "
+        "confirmed, the best of them is noise."
     )

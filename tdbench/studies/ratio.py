@@ -1,6 +1,7 @@
 """Size and class ratio: taskness of one class against others over the number of images N and the ratio 1:R.
 
-Negatives are spread evenly over the same other classes in every cell; cells that the source cannot fill are listed.
+Negatives are spread evenly over the other classes, the same ones in every cell. Cells that the source cannot fill are
+listed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Settings(CellSettings):
 
 
 def study(settings: Settings, lab: Lab) -> Findings:
-    """Measure every cell; see for each N up to which ratio it generalizes, and what explains that."""
+    """Measure every cell. Find up to which ratio each N generalizes, and what explains that."""
     cells = [Cell(n, ratio) for n in sorted(settings.n) for ratio in sorted(settings.ratios)]
     measured = measure(cells, settings, lab, {})
     explained = explain(measured)
@@ -47,7 +48,7 @@ def study(settings: Settings, lab: Lab) -> Findings:
     limits = " ".join(_limit_words(measured, n) for n in sizes)
     paragraph = (
         f"{opening_words(measured, settings)}; a cell counts as "
-        f"generalizing where all of its interval lies above 0. {limits} "
+        f"generalizing if its whole interval lies above 0. {limits} "
         f"{explained_words(explained, len(measured.cells))} "
         f"Expected: at N = {EXPECTED_N} generalization is lost beyond 1:{EXPECTED_RATIO}"
         f"{_verdict(measured)}.{skipped_words(measured)}"
@@ -79,5 +80,5 @@ def _verdict(measured: Measured) -> str:
     if not beyond or not within or not all(e.has_interval for e in row.values()):
         return ", which these sizes do not test"
     if any(e.low > 0 for e in beyond):
-        return ", which was not found: it is still there"
+        return ", which was not found: some cells beyond it generalize"
     return ", as found here" if within[-1].low > 0 else ", but here it is lost before that"

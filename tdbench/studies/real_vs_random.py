@@ -1,6 +1,6 @@
 """Real against random: taskness of class tasks, pixel statistics and random labelings, ROC, AUC and T_task per ratio.
 
-T_task is the taskness that only a stated share of random labelings exceeds: above it, a labeling is called a task.
+T_task is the taskness that only a given share of random labelings exceeds. A labeling above it is called a task.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ QUICK = {"n": 20, "replicates": 4, "steps": 30, "labelings": 8}
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
     n: int = setting(50, "Images in a set, divisible by each ratio + 1.")
-    ratios: tuple[int, ...] | None = setting(None, "Negatives per positive; 1,4,9 where n allows them.")
+    ratios: tuple[int, ...] | None = setting(None, "Negatives per positive; 1,4,9 if n allows them.")
     labelings: int = setting(LABELINGS, "Random labelings of each set, at each ratio.")
-    false_positive_rate: float = setting(FALSE_POSITIVE_RATE, "Share of random labelings that T_task lets pass.")
+    false_positive_rate: float = setting(FALSE_POSITIVE_RATE, "Share of random labelings that exceed T_task.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,17 +61,18 @@ class Settings(TrainingSettings):
 
 @dataclass(frozen=True)
 class Case:
-    """One ratio: mean taskness over the replicates of each labeling, and what follows.
+    """One ratio: mean taskness over the replicates of each labeling, and the conclusions from it.
 
     Attributes:
-        scores: by kind, for each set the (labelings,) mean taskness; names alike.
+        taskness: by kind, for each set the (labelings,) mean taskness.
+        names: by kind, for each set the names of its labelings.
         auc: probability that a class task exceeds a random labeling.
-        threshold: T_task, from so many random labelings.
+        threshold: T_task; its `n` is the number of random labelings.
         found: by kind, the share of its labelings above T_task.
     """
 
     ratio: int
-    scores: dict[str, list[NDArray[np.float64]]]
+    taskness: dict[str, list[NDArray[np.float64]]]
     names: dict[str, list[list[str]]]
     auc: Estimate
     threshold: Estimate
@@ -79,11 +80,11 @@ class Case:
 
     def pooled(self, kind: str) -> NDArray[np.float64]:
         """(n,) taskness of all labelings of that kind, of all sets."""
-        return np.concatenate(self.scores[kind])
+        return np.concatenate(self.taskness[kind])
 
 
 def study(settings: Settings, lab: Lab) -> Findings:
-    """Score reference tasks and random labelings of every set at every ratio, and separate the one from the other."""
+    """Score reference tasks and random labelings of every set at every ratio, and measure how well they separate."""
     source = lab.source(settings.data)
     spaces, skipped = _spaces(settings, source)
     known = {ratio: [space.reference_tasks for space in drawn] for ratio, drawn in spaces.items()}
@@ -91,11 +92,11 @@ def study(settings: Settings, lab: Lab) -> Findings:
     for ratio, drawn in spaces.items():
         requests += [_known_request(s, tasks, settings) for s, tasks in zip(drawn, known[ratio], strict=True)]
         requests += random_requests(drawn, settings.labelings, settings.replicates)
-    scores = iter([taskness.mean(axis=1) for taskness in lab.taskness(requests, "real against random")])
+    means = iter([taskness.mean(axis=1) for taskness in lab.taskness(requests, "real against random")])
     cases = []
     for ratio, drawn in spaces.items():
-        of_known = [next(scores) for _ in drawn]
-        cases.append(_case(ratio, known[ratio], of_known, [next(scores) for _ in drawn], settings.false_positive_rate))
+        of_known = [next(means) for _ in drawn]
+        cases.append(_case(ratio, known[ratio], of_known, [next(means) for _ in drawn], settings.false_positive_rate))
     table = pd.DataFrame([row for case in cases for row in _rows(case, settings)])
     for ratio, reason in skipped.items():
         table = pd.concat([table, pd.DataFrame([{"n": settings.n, "ratio": ratio, "skipped": reason}])])
@@ -103,7 +104,7 @@ def study(settings: Settings, lab: Lab) -> Findings:
 
 
 def _spaces(settings: Settings, source: Source) -> tuple[dict[int, list[TaskSpace]], dict[int, str]]:
-    """For each ratio its spaces, or the reason why there are none."""
+    """The spaces of each ratio, or the reason why it has none."""
     spaces: dict[int, list[TaskSpace]] = {}
     skipped: dict[int, str] = {}
     for ratio in dict.fromkeys(settings.ratios or RATIOS):
@@ -130,17 +131,18 @@ def _case(
     of_random: Sequence[NDArray[np.float64]],
     rate: float,
 ) -> Case:
-    scores, names = {"random": list(of_random)}, {"random": [[f"random {i}" for i in range(len(v))] for v in of_random]}
+    taskness = {"random": list(of_random)}
+    names = {"random": [[f"random {i}" for i in range(len(v))] for v in of_random]}
     for kind in ("class", "pixel"):
         chosen = [[i for i, task in enumerate(tasks) if task.kind == kind] for tasks in known]
-        scores[kind] = [values[index] for values, index in zip(of_known, chosen, strict=True)]
+        taskness[kind] = [values[index] for values, index in zip(of_known, chosen, strict=True)]
         names[kind] = [[tasks[i].name for i in index] for tasks, index in zip(known, chosen, strict=True)]
     threshold = threshold_of(np.stack(of_random), rate)
     found = {
-        kind: float(np.mean(pooled > threshold.value)) if len(pooled := np.concatenate(scores[kind])) else math.nan
+        kind: float(np.mean(pooled > threshold.value)) if len(pooled := np.concatenate(taskness[kind])) else math.nan
         for kind in KINDS
     }
-    return Case(ratio, scores, names, separation(scores["class"], of_random), threshold, found)
+    return Case(ratio, taskness, names, separation(taskness["class"], of_random), threshold, found)
 
 
 def separation(real: Sequence[NDArray[np.float64]], random: Sequence[NDArray[np.float64]]) -> Estimate:
@@ -158,7 +160,7 @@ def separation(real: Sequence[NDArray[np.float64]], random: Sequence[NDArray[np.
 
 
 def _rows(case: Case, settings: Settings) -> list[dict[str, Any]]:
-    """One for each labeling; what was concluded for its ratio is in each."""
+    """A row for each labeling, which also has the conclusions for its ratio."""
     concluded = {
         "auc": case.auc.value,
         "auc_low": case.auc.low,
@@ -182,7 +184,7 @@ def _rows(case: Case, settings: Settings) -> list[dict[str, Any]]:
             "skipped": "",
         }
         for kind in KINDS
-        for seed, names, values in zip(settings.set_seeds, case.names[kind], case.scores[kind], strict=True)
+        for seed, names, values in zip(settings.set_seeds, case.names[kind], case.taskness[kind], strict=True)
         for name, value in zip(names, values, strict=True)
     ]
 
@@ -202,7 +204,7 @@ def _draw_distributions(axes: Axes, case: Case, low: float) -> None:
     label_axes(axes, "", "taskness (0 noise, 1 perfect)", f"1:{case.ratio}")
     for place, kind in enumerate(KINDS):
         values = np.sort(case.pooled(kind))
-        spread = ((np.arange(len(values)) * 0.618) % 1 - 0.5) * 0.55  # golden ratio: neighbours lie apart
+        spread = ((np.arange(len(values)) * 0.618) % 1 - 0.5) * 0.55  # the golden ratio keeps neighbours apart
         axes.scatter(place + spread, values, s=13, color=SERIES[place], alpha=0.6, linewidths=0)
         if len(values):
             axes.hlines(np.median(values), place - 0.34, place + 0.34, color=SERIES[place], linewidth=2)
@@ -244,7 +246,7 @@ def _paragraph(settings: Settings, source: str, cases: Sequence[Case], skipped: 
             f"{shown(case.threshold)}: {found} lie above it."
         )
     intervals = (
-        "95 % intervals: two-stage bootstrap, over sets and over labelings within them, and rough with so few sets"
+        "95 % intervals: two-stage bootstrap, over sets and over labelings within them; rough with so few sets"
         if all(case.threshold.has_interval for case in cases)
         else "an interval needs at least 4 sets that differ"
     )
@@ -254,6 +256,6 @@ def _paragraph(settings: Settings, source: str, cases: Sequence[Case], skipped: 
         f"N = {settings.n} images of {source}, {settings.sets} image sets, each labeling the mean over "
         f"{settings.replicates} replicates; T_task is what {100 * settings.false_positive_rate:.3g} % of the random "
         f"labelings exceed ({intervals}). {' '.join(parts)} Expected: class tasks lie clearly above random labelings, "
-        "the less so the fewer positives there are. The AUC lies above 0.5 with its interval at "
+        "less so with fewer positives. The whole interval of the AUC lies above 0.5 at "
         f"{len(separated)} of {len(cases)} ratios."
     )

@@ -1,7 +1,7 @@
 """Search: repeated runs of TwoPointsDE, told and confirmed, beside the reference tasks of the same image sets.
 
-Each run has an image set of its own. The runs are those of `tdbench bench` with --out OUT/search: finished ones are
-taken as they are, interrupted ones go on.
+Each run has an image set of its own. The runs are those of `tdbench bench` with --out OUT/search: finished runs are
+read, interrupted ones continue.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tdbench.studies._lab import Findings, Lab
 
 FOLDER = "search"
 EXPECTED_TOLD = (0.26, 0.62)
-MOST_POSITIVES = 12  # of a run in the figure
+MOST_POSITIVES = 12  # images of a run in the figure
 QUICK = {"runs": 4, "n": 20, "budget": 96, "steps": 20, "confirm": 4}
 
 
@@ -47,7 +47,7 @@ class Settings:
     ratio: int = setting(4, "Negatives per positive.")
     seed: int = setting(0, "Seed of the first image set; the others follow. The run seed is 0.")
     budget: int = setting(4000, "Evaluations in a run.")
-    batch: int = setting(32, "Labelings asked at a time.")
+    batch: int = setting(32, "Labelings that the searcher is asked for at a time.")
     noise: str = setting("fresh", "Replicates: new each time (fresh), or the same ones (frozen).")
     recommend: str = setting("searcher", "What is confirmed: searcher, best or race:F, as for `tdbench run`.")
     confirm: int = setting(32, "Fresh replicates that score a result.")
@@ -61,14 +61,14 @@ class Settings:
         self.run_settings("auto", "auto")
 
     def run_settings(self, engine: str, device: str) -> list[RunSettings]:
-        """The runs, as `tdbench bench` would have them."""
+        """The settings of the runs, as `tdbench bench` would make them."""
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("runs", "seed")}
         seeds = range(self.seed, self.seed + self.runs)
         return [RunSettings(**given, space_seed=seed, seed=0, engine=engine, device=device) for seed in seeds]
 
 
 def study(settings: Settings, lab: Lab) -> Findings:
-    """Play the runs that are not finished, in lockstep, and compare what they found with the reference tasks."""
+    """Run what is not finished, in lockstep, and compare what the runs found with the reference tasks."""
     options = lab.run_options(FOLDER)
     results = run_all(settings.run_settings(*lab.engine_words), options, lab.plugins())
     if all(result.row.status != "ok" for result in results):
@@ -169,8 +169,8 @@ def _paragraph(settings: Settings, source: str, table: pd.DataFrame) -> str:
     low, high = EXPECTED_TOLD
     within = int(ended["told"].between(low, high).sum())
     expected = (
-        f" Expected: runs told {low} to {high}, whose positives look alike. {within} of {len(ended)} were told that; "
-        "whether the positives look alike is for the eye, in the figure."
+        f" Expected: runs told {low} to {high}, whose positives look similar. {within} of {len(ended)} were told that; "
+        "the figure shows whether the positives look similar."
         if settings.searcher == Settings.searcher
         else ""
     )

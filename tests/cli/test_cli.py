@@ -126,8 +126,8 @@ IMAGES = np.zeros((4, 8, 8, 3), dtype=np.uint8)
     [
         ({"pictures": IMAGES, "labels": np.arange(4)}, "no array 'images'"),
         ({"images": IMAGES}, "no array 'labels'"),
-        ({"images": IMAGES.astype(float), "labels": np.arange(4)}, "expected images (n, H, W, 3) uint8"),
-        ({"images": IMAGES, "labels": np.arange(3)}, "expected labels (4,) of integers"),
+        ({"images": IMAGES.astype(float), "labels": np.arange(4)}, "expected images of type uint8, got float64"),
+        ({"images": IMAGES, "labels": np.arange(3)}, "expected labels with shape (4,), but it had shape (3,)"),
         ({"images": np.array([{}, None], dtype=object), "labels": np.arange(2)}, "pickled objects"),
         ({"images": IMAGES, "labels": np.arange(4)}, "largest n at 1:1 is 2"),
     ],

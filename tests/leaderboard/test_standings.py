@@ -183,7 +183,7 @@ def test_spaces_are_aggregated_after_seeds_and_their_interval_counts_spaces():
     best = table.standings[0]
     assert [s.searcher for s in table.standings] == ["c", "b", "a"]
     assert best.confirmed.n == 6  # spaces, not the 30 runs
-    assert best.confirmed.value == pytest.approx(np.mean(best.scores))
+    assert best.confirmed.value == pytest.approx(np.mean(best.confirmed_in_spaces))
     assert best.average_rank == 1
     assert best.told == pytest.approx(np.mean([standing.told for standing in best.in_spaces]))
     assert best.optimism == pytest.approx(best.told - best.confirmed.value, abs=0.05)

@@ -205,13 +205,13 @@ def test_the_n_an_error_names_is_valid_and_nearest(n, ratio):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.zeros((1, 11)), "N=12"),
+        (np.zeros((1, 11)), r"shape \(B, 12\), but it had shape \(1, 11\)"),
         (np.zeros((1, 12)), "exactly P=4 ones"),
         (np.ones((1, 12)), "exactly P=4 ones"),
         (np.array([[2, 2] + [0] * 10]), "exactly P=4 ones"),
         (np.array([[0.5] * 8 + [0] * 4]), "exactly P=4 ones"),
         (np.array([[np.nan] * 12]), "exactly P=4 ones"),
-        (np.zeros((1, 1, 12)), "N=12"),
+        (np.zeros((1, 1, 12)), r"shape \(B, 12\), but it had shape \(1, 1, 12\)"),
     ],
 )
 def test_what_is_no_label_vector_is_an_error_that_says_why(space, use, labels, message):

@@ -107,7 +107,7 @@ def test_the_threshold_comes_from_random_labelings_and_falls_with_the_share_let_
 
 
 @pytest.mark.parametrize(
-    ("threshold", "tolerance", "words"), [(-9.0, 0.8, "Every ablation measured"), (2.0, 0.0, "Not even the class task")]
+    ("threshold", "tolerance", "words"), [(-9.0, 0.8, "Every measured ablation"), (2.0, 0.0, "Not even the class task")]
 )
 def test_a_given_threshold_is_used_and_no_random_labeling_trained(lab, threshold, tolerance, words):
     findings = study(Settings(**TINY, threshold=threshold), lab)

@@ -29,7 +29,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     header.append(button);
   });
 }
-// Filtering: one field for everything on the page that belongs to a searcher.
+// Filtering: one field shows and hides everything on the page that belongs to a searcher.
 const bar = document.getElementById("filter");
 if (bar) {
   const field = bar.querySelector("input");
