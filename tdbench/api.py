@@ -115,10 +115,9 @@ def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
         if name not in RUN_FIELDS and name not in OPTION_FIELDS:
             raise UserError(f"unknown setting {name!r}{nearest(name, (*RUN_FIELDS, *OPTION_FIELDS))}")
     chosen: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
-    return (
-        RunSettings(**{name: v for name, v in chosen.items() if name in RUN_FIELDS}),
-        Options(**{name: v for name, v in chosen.items() if name in OPTION_FIELDS}),
-    )
+    options = Options(**{name: v for name, v in chosen.items() if name in OPTION_FIELDS})
+    of_runs = {name: v for name, v in chosen.items() if name in RUN_FIELDS}
+    return RunSettings(**{**of_runs, "sealed": options.seal}), options  # users give the key file, results its seal
 
 
 def write_picture(result: Result, options: Options) -> Path | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 import os
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 from tdbench.base.arguments import check_most, check_strings, make_whole, shown
 from tdbench.base.errors import UserError
 from tdbench.searchers.reduction import IDENTITY, full_name
+from tdbench.space.seal import SEAL_DIGITS, Key
 from tdbench.space.settings import SpaceSettings, check_seed
 from tdbench.space.task_space import NOISE_MODES, TaskSpace
 
@@ -49,6 +52,7 @@ class RunSettings(SpaceSettings):
             leading candidates is best.
         engine, device: as asked for; what ``auto`` became is recorded with the run.
         reduction: ``name:D`` or ``name``: what maps the searcher's vectors to scores of the images.
+        sealed: the seal of the key that draws the confirmation replicates; empty where they follow from the space seed.
     """
 
     searcher: str = "twopointsde"
@@ -62,11 +66,12 @@ class RunSettings(SpaceSettings):
     engine: str = "auto"
     device: str = "auto"
     reduction: str = later(IDENTITY)
+    sealed: str = later("")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         make_whole(self, "seed", "budget", "batch", "replicates", "confirm")
-        check_strings(self, "searcher", "noise", "recommend", "engine", "device", "reduction")
+        check_strings(self, "searcher", "noise", "recommend", "engine", "device", "reduction", "sealed")
         for name in ("batch", "budget", "replicates"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -79,6 +84,10 @@ class RunSettings(SpaceSettings):
             raise UserError(f"noise must be one of {', '.join(NOISE_MODES)}, got {self.noise!r}")
         self._check_recommend()
         check_seed("seed", self.seed)
+        if not re.fullmatch(f"([0-9a-f]{{{SEAL_DIGITS}}})?", self.sealed):
+            raise UserError(
+                f"a seal has {SEAL_DIGITS} hex digits, got {self.sealed!r}; the file of a key goes to the options"
+            )
 
     def _check_recommend(self) -> None:
         share = race_share(self.recommend)
@@ -146,6 +155,8 @@ class Options:
         threads: CPU threads of the engine; one per core by default.
         workers: most searchers alive at a time.
         progress: show a live progress bar.
+        sealed: the file of the key that draws the confirmation replicates (definitions, section 5); None draws them
+            from the space seed. Its seal must be the `sealed` of the settings.
     """
 
     out: str | os.PathLike[str] = DEFAULT_OUT
@@ -160,6 +171,7 @@ class Options:
     threads: int | None = None
     workers: int = 64
     progress: bool = False
+    sealed: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.plugins, str):
@@ -175,10 +187,22 @@ class Options:
         check_most(self, ask_timeout=MOST, start_timeout=MOST, memory_limit=10**9, workers=MOST)
         if self.threads is not None:
             check_most(self, threads=4096)
+        if not (self.sealed is None or isinstance(self.sealed, (str, os.PathLike))):
+            raise UserError(f"sealed must be the path of a key file, got {self.sealed!r}")
 
     @property
     def folder(self) -> Path:
         return Path(self.out)
+
+    @functools.cached_property
+    def key(self) -> Key | None:
+        """The key in the file `sealed`, which is read once. Raises UserError where it cannot be read."""
+        return None if self.sealed is None else Key.read(self.sealed)
+
+    @property
+    def seal(self) -> str:
+        """The seal of the key; empty without one."""
+        return "" if self.key is None else self.key.seal
 
 
 def race_share(recommend: str) -> float | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from tdbench.arena.live_run import LiveRun, SpaceReduction
 from tdbench.arena.lockstep import Arena
+from tdbench.arena.seals import check_seals
 from tdbench.base.errors import UserError
 from tdbench.base.progress import Progress
 from tdbench.engine import Engine, make_engine
@@ -98,6 +99,7 @@ def _prepare(
     """The runs with their records: begun, to be resumed, or finished. Checks them all before it begins any."""
     plans: list[tuple[RunSettings, TaskSpace, RunRecord | None, int]] = []
     known = store.runs()
+    check_seals([settings for settings, _ in entries], known, options, finished_is_error)
     for settings, space in entries:
         key = settings.key(space)
         record = store.latest(key)

@@ -104,7 +104,7 @@ class LiveRun:
     Attributes:
         need: what must happen next.
         searching: whether the searcher is still needed.
-        tag: under which the log keeps its confirmations: the engine it was begun with.
+        tag: under which the log keeps its confirmations: the engine it was begun with, and the seal.
         evaluations: how many have been evaluated so far.
         best_told: the best taskness that the searcher was told.
         recommended: checkpoint -> (N,) label vector recommended after that share of the budget.
@@ -123,7 +123,7 @@ class LiveRun:
         """`recorded` are the asks that are still to be replayed; `space` has the run's engine."""
         self.settings, self.space, self.record = settings, space, record
         self.registration, self.variant, self.reduction = registration, variant, reduction
-        self.tag = tag_of(space.engine)
+        self.tag = tag_of(space.engine, settings.sealed)
         self.evaluations = 0
         self.best_told = math.nan
         self.recommended: dict[float, LabelVectors] = {}

@@ -248,7 +248,7 @@ class Arena:
             then()
 
         self.progress.expect_extra(len(stacked) * replicates)
-        seeds = space.confirm_seeds(len(stacked), replicates)
+        seeds = space.confirm_seeds(len(stacked), replicates, self.options.key)
         self._jobs.append(Job(Request(space, stacked, seeds), space.engine, done))
 
     def _confirmed(self, run: LiveRun) -> None:

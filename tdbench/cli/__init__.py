@@ -18,7 +18,7 @@ from tdbench.base.errors import UserError, nearest
 # In the order of the help page. Each is defined under its name, with _ for -, in the module of that name.
 COMMANDS = (
     *("run", "bench", "status", "leaderboard", "compare", "export", "report", "study"),
-    *("searchers", "check", "new-searcher", "doctor", "perf"),
+    *("searchers", "check", "new-searcher", "new-key", "doctor", "perf"),
 )
 
 

@@ -33,6 +33,8 @@ _SHARED: list[Callable[[Any], Any]] = [
     click.option("--split", type=click.Choice(SPLITS), help="Train/validation split.",
                  **default("split")),
     click.option("--confirm", type=int, help="Fresh replicates that score the result.", **default("confirm")),
+    click.option("--sealed", type=PATH, metavar="KEYFILE",
+                 help="Draw these from the secret key in a file of `tdbench new-key`, not from the space seed."),
     click.option("--steps", type=int, help="Adam steps of a training.", **default("steps")),
     click.option("--lr", type=float, help="Adam's learning rate.", **default("lr")),
     click.option("--recommend", metavar="searcher|best|race:F",

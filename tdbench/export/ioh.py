@@ -7,7 +7,6 @@ searchers become file names, so unusual characters in them are replaced.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import math
 import re
@@ -101,7 +100,7 @@ def _write_run(run: EndedRun, instance: int, file: TextIO) -> dict[str, Any]:
 
 def _description(first: Row, number: int, name: str, scenarios: Sequence[dict[str, Any]]) -> dict[str, Any]:
     attributes = {
-        **dataclasses.asdict(RunProtocol.of(first)),
+        **RunProtocol.of(first).record(),
         "split": first.split,
         "steps": first.steps,
         "lr": first.lr,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tdbench.base.errors import UserError
 from tdbench.export._runs import EndedRun, label_text
-from tdbench.store.rows import Row, row_to_json
+from tdbench.store.rows import DEFAULTS, Row, row_to_json
 
 
 def write(runs: Sequence[EndedRun], folder: Path) -> Iterator[Path]:
@@ -21,7 +21,8 @@ def write(runs: Sequence[EndedRun], folder: Path) -> Iterator[Path]:
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     columns = pa.schema([(name, kinds[kind]) for name, kind in typing.get_type_hints(Row).items()])
     runs_file = folder / "runs.parquet"
-    pq.write_table(pa.Table.from_pylist([row_to_json(run.row) for run in runs], schema=columns), runs_file)
+    rows = [{**DEFAULTS, **row_to_json(run.row)} for run in runs]
+    pq.write_table(pa.Table.from_pylist(rows, schema=columns), runs_file)
     yield runs_file
     kept = pa.schema(
         [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tdbench.base.errors import UserError
 from tdbench.store.log import FILE_NAME
@@ -30,16 +31,21 @@ class RunProtocol:
     noise: str
     confirm: int
     recommend: str
+    sealed: str = ""
 
     @classmethod
     def of(cls, row: Row) -> RunProtocol:
-        return cls(row.budget, row.batch, row.replicates, row.noise, row.confirm, row.recommend)
+        return cls(row.budget, row.batch, row.replicates, row.noise, row.confirm, row.recommend, row.sealed)
 
     def __str__(self) -> str:
         return (
             f"budget {self.budget}, batch {self.batch}, replicates {self.replicates}, {self.noise} noise, "
-            f"confirm {self.confirm}, recommend {self.recommend}"
+            f"confirm {self.confirm}, recommend {self.recommend}" + (f", sealed {self.sealed}" if self.sealed else "")
         )
+
+    def record(self) -> dict[str, Any]:
+        """The settings by name, for programs; `sealed` is there only where the confirmation is sealed."""
+        return {name: value for name, value in asdict(self).items() if name != "sealed" or value}
 
 
 PROTOCOL_FIELDS = tuple(RunProtocol.__dataclass_fields__)

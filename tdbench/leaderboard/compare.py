@@ -224,7 +224,10 @@ def _differing(rows: Sequence[Row]) -> list[str]:
 
 
 def _difference_text(field: str, labels: Sequence[str], rows: Sequence[Row]) -> str:
-    values = ", ".join(f"{getattr(row, field)} in {label}" for label, row in zip(labels, rows, strict=True))
+    values = ", ".join(
+        f"{'no' if (value := getattr(row, field)) == '' else value} in {label}"
+        for label, row in zip(labels, rows, strict=True)
+    )
     name = "the images (space identity)" if field == "space" else field.replace("_", "-")
     return f"{name} differs: {values}"
 

@@ -22,8 +22,9 @@ Record = dict[str, Any]
 
 
 def standing_records(result: Standings) -> list[Record]:
-    """A record for each searcher of each space."""
-    return [_flat_standing(table, standing) for table in result.tables for standing in table.standings]
+    """A record for each searcher of each space; all have the same keys."""
+    some_sealed = any(table.protocol.sealed for table in result.tables)
+    return [_flat_standing(table, standing, some_sealed) for table in result.tables for standing in table.standings]
 
 
 def standings_document(result: Standings) -> Record:
@@ -50,12 +51,12 @@ def bench_records(tables: Sequence[SpaceTable]) -> list[Record]:
     ]
 
 
-def _flat_standing(table: SpaceTable, standing: Standing) -> Record:
+def _flat_standing(table: SpaceTable, standing: Standing, with_seal: bool) -> Record:
     earlier = map(checkpoint_column, CHECKPOINTS[:-1])
     return {
         "space": table.space,
         "name": table.name,
-        **dataclasses.asdict(table.protocol),
+        **(dataclasses.asdict(table.protocol) if with_seal else table.protocol.record()),
         "rank": standing.rank,
         "searcher": standing.searcher,
         "searcher_version": "|".join(standing.versions),
@@ -82,7 +83,7 @@ def _space_document(table: SpaceTable) -> Record:
         "space": table.space,
         "name": table.name,
         "settings": {column: getattr(table.settings, column) for column in SPACE_COLUMNS},
-        "protocol": dataclasses.asdict(table.protocol),
+        "protocol": table.protocol.record(),
         "failure_score": table.failure_score,
         "notes": table.notes,
         "references": [dataclasses.asdict(line) for line in table.references],
@@ -129,7 +130,7 @@ def _run_document(run: CountedRun) -> Record:
 
 def _overall_document(table: OverallTable) -> Record:
     return {
-        "protocol": dataclasses.asdict(table.protocol),
+        "protocol": table.protocol.record(),
         "spaces": table.spaces,
         "standings": [
             {

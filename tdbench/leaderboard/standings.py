@@ -303,7 +303,7 @@ def references(boards: Sequence[Board], rows: Sequence[Row]) -> list[ReferenceLi
     logs = list(dict.fromkeys(board.log for board in boards if board.log is not None))
     if not logs:
         return []
-    tags = list(dict.fromkeys(engine_tag(row.engine, row.device, row.engine_detail) for row in rows))
+    tags = list(dict.fromkeys(engine_tag(row.engine, row.device, row.engine_detail, row.sealed) for row in rows))
     for log in logs:
         with Store(log, read_only=True) as store:
             if all(run.space != rows[0].space for run in store.runs()):
@@ -371,8 +371,16 @@ def _notes(ranked: Sequence[Standing], failure: float, superseded: int) -> Itera
             yield f"runs of {len(values)} different {what}{listed}"
     if superseded:
         yield f"{superseded} earlier run(s) of the same settings are left out: the latest counts"
+    if never := [_never_evaluated(s) for s in ranked if any(run.row.never_evaluated for run in s.runs)]:
+        yield f"recommended a labeling that the run never evaluated: {', '.join(never)}"
     if looking := [s.searcher for s in ranked if s.sees_images]:
         yield f"looks at the images: {', '.join(looking)}"
+
+
+def _never_evaluated(standing: Standing) -> str:
+    return (
+        f"{standing.searcher} in {sum(run.row.never_evaluated for run in standing.runs)} of {len(standing.runs)} runs"
+    )
 
 
 def _summarize(lines: Sequence[ReferenceLine]) -> tuple[ReferenceLine, ...]:

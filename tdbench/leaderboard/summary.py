@@ -30,6 +30,10 @@ def _scores(result: Result) -> Iterator[str]:
     if row.evaluations > told:
         yield f"race        {row.evaluations - told} more evaluations chose among the leading candidates"
     yield f"confirmed   {row.confirmed:.3f} +- {row.confirmed_se:.3f}   over {row.confirm} fresh replicates"
+    if row.sealed:
+        yield f"sealed      {row.sealed}   seal of the key that drew these replicates"
+    if row.never_evaluated:
+        yield "unseen      the labeling that is recommended was never evaluated in the run"
     yield f"optimism    {row.optimism:.3f}   told - confirmed"
 
 

@@ -74,7 +74,7 @@ def _suffix(protocol: RunProtocol, ranked: Standings) -> str:
 def _differing(protocol: RunProtocol, ranked: Standings) -> list[tuple[str, Any]]:
     """The settings in which the protocols of these tables differ, with the values of this protocol."""
     values = [(name, getattr(protocol, name)) for name in PROTOCOL_FIELDS]
-    return [(name, v) for name, v in values if any(getattr(t.protocol, name) != v for t in ranked.tables)]
+    return [(name, v or "no") for name, v in values if any(getattr(t.protocol, name) != v for t in ranked.tables)]
 
 
 def _write(folder: Path, stem: str, pictures: dict[str, bytes]) -> list[Path]:

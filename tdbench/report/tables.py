@@ -67,6 +67,8 @@ def settings_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
     shown = []
     for name in _SETTINGS:
         counts = Counter(str(getattr(row, name)) for row in rows)
+        if name == "sealed" and set(counts) == {""}:
+            continue
         several = "; ".join(f"{value or '-'} ({count(n, 'run')})" for value, n in counts.most_common())
         shown.append((name.replace("_", " "), several if len(counts) > 1 else next(iter(counts)) or "-"))
     versions = sorted({f"{row.searcher} {row.searcher_version}".strip() for row in rows})

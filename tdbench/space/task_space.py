@@ -27,6 +27,7 @@ from tdbench.space.image_set import ImageSet, standardize
 from tdbench.space.labelings import decode
 from tdbench.space.references import ReferenceTask
 from tdbench.space.score import BLIND_SEEDS
+from tdbench.space.seal import Key
 from tdbench.space.settings import SpaceSettings, check_seed
 from tdbench.space.sources import Source, load_source
 
@@ -215,14 +216,24 @@ class TaskSpace(ImageSet):
         mean: NDArray[np.float64] = self._evaluator.evaluate([Request(self, labels, seeds)])[0].mean(axis=1)
         return mean
 
-    def confirm(self, labels: NDArray[Any], replicates: int = DEFAULT_CONFIRM) -> NDArray[np.float64]:
+    def confirm(
+        self,
+        labels: NDArray[Any],
+        replicates: int = DEFAULT_CONFIRM,
+        key: Key | str | os.PathLike[str] | None = None,
+    ) -> NDArray[np.float64]:
         """(B, replicates) taskness of (B, N) label vectors, or (replicates,) of one (N,), never told to a searcher.
 
         The replicates are those of the space's confirmation: the same for every labeling and searcher.
+
+        Args:
+            key: of a sealed confirmation, or its file (definitions, section 5): the replicates are those of the runs
+                that were sealed with it.
         """
         array = np.asarray(labels)
         checked = self.checked_labels(np.atleast_2d(array))
-        request = Request(self, checked, self.confirm_seeds(len(checked), replicates))
+        key = key if key is None or isinstance(key, Key) else Key.read(key)
+        request = Request(self, checked, self.confirm_seeds(len(checked), replicates, key))
         values = self._evaluator.evaluate([request])[0]
         return values[0] if array.ndim == 1 else values
 
@@ -238,9 +249,11 @@ class TaskSpace(ImageSet):
         frozen = replicate_seeds(Stream.FROZEN, self.seed, 0, [0], replicates)
         return np.repeat(frozen, len(evaluations), axis=0)
 
-    def confirm_seeds(self, count: int, replicates: int) -> NDArray[np.uint64]:
-        """(count, replicates) seeds of the confirmation, the same in each row."""
-        return np.repeat(replicate_seeds(Stream.CONFIRM, self.seed, 0, [0], replicates), count, axis=0)
+    def confirm_seeds(self, count: int, replicates: int, key: Key | None = None) -> NDArray[np.uint64]:
+        """(count, replicates) seeds of the confirmation, of the one that `key` seals where it is given; equal rows."""
+        if key is None:
+            return np.repeat(replicate_seeds(Stream.CONFIRM, self.seed, 0, [0], replicates), count, axis=0)
+        return np.tile(key.replicate_seeds(self.identity, replicates), (count, 1))
 
     def random_labelings(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
         """(count, N) uniformly random label vectors."""

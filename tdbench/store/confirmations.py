@@ -30,13 +30,13 @@ class ReferenceScore:
         return standard_error(self.values)
 
 
-def engine_tag(name: str, device: str, detail: str) -> str:
-    """What confirmed values depend on in their last bits besides the space: the engine that trained."""
-    return " ".join(part for part in (name, device, detail) if part)
+def engine_tag(name: str, device: str, detail: str, sealed: str = "") -> str:
+    """What confirmed values depend on besides the space: the engine that trained, and the seal of their replicates."""
+    return " ".join(part for part in (name, device, detail, sealed and f"sealed {sealed}") if part)
 
 
-def tag_of(engine: Engine) -> str:
-    return engine_tag(engine.name, engine.device, engine.detail)
+def tag_of(engine: Engine, sealed: str = "") -> str:
+    return engine_tag(engine.name, engine.device, engine.detail, sealed)
 
 
 def space_references(store: Store, space: str) -> list[ReferenceTask]:

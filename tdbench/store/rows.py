@@ -52,6 +52,7 @@ class Row:
         engine, engine_detail, device, hardware, versions: what computed it.
         timestamp: when the run ended, UTC.
         run: id in the evaluation log.
+        sealed: the seal of the key that drew the confirmation replicates; empty where they follow from the space seed.
     """
 
     space: str
@@ -94,16 +95,23 @@ class Row:
     versions: str
     timestamp: str
     run: str
+    sealed: str = ""
 
     @property
     def checkpoints(self) -> tuple[float, ...]:
         """Confirmed taskness at each share of `CHECKPOINTS`."""
         return tuple(getattr(self, checkpoint_column(share)) for share in CHECKPOINTS)
 
+    @property
+    def never_evaluated(self) -> bool:
+        """Whether the run recommends a labeling that it never evaluated. The winner of a race always was."""
+        return self.status == "ok" and math.isnan(self.recommended_told) and not self.recommend.startswith("race")
+
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _TYPES = typing.get_type_hints(Row)
 _NO_DEFAULT = frozenset(field.name for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING)
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Row) if field.name not in _NO_DEFAULT}
 
 
 def leaderboard_path(out: Path, space_name: str) -> Path:
@@ -159,18 +167,20 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """The text of a leaderboard file."""
+    """The text of a leaderboard file. A later column is in it where a row has more there than the default."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = list(rows)
+    columns = [c for c in COLUMNS if c in _NO_DEFAULT or not all(_is_default(row, c) for row in rows)]
+    writer.writerow(columns)
     for row in rows:
-        writer.writerow([_format(getattr(row, column)) for column in COLUMNS])
+        writer.writerow([_format(getattr(row, column)) for column in columns])
     return out.getvalue()
 
 
 def row_to_json(row: Row) -> dict[str, Any]:
-    """Plain values; NaN becomes None."""
-    values = dataclasses.asdict(row)
+    """Plain values; NaN becomes None. A later column is there where it is not the default."""
+    values = {k: v for k, v in dataclasses.asdict(row).items() if not _is_default(row, k)}
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
 
@@ -178,6 +188,11 @@ def row_from_json(values: dict[str, Any]) -> Row:
     """The row that `row_to_json` took apart."""
     cells: dict[str, Any] = {k: math.nan if v is None and _TYPES[k] is float else v for k, v in values.items()}
     return Row(**cells)
+
+
+def _is_default(row: Row, column: str) -> bool:
+    """Whether a later column has nothing to say in that row."""
+    return column not in _NO_DEFAULT and _format(getattr(row, column)) == _format(getattr(type(row), column))
 
 
 def _format(value: Any) -> str:

@@ -6,17 +6,19 @@ import math
 import shutil
 import signal
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CHEAP, evaluations, run_options, start, table, tdbench, wait_for_evaluations
+from helpers import CHEAP, called, evaluations, run_options, start, table, tdbench, wait_for_evaluations
 from numpy.typing import NDArray
 
 import tdbench as package
 from tdbench.arena.campaign import Result
 from tdbench.arena.race import entrants, field_size
 from tdbench.export.export import export
+from tdbench.leaderboard.summary import run_summary
 from tdbench.store.log import Store
 from tdbench.store.rows import read_rows
 
@@ -208,3 +210,33 @@ def cut_off(finished: Result, evaluations_kept: int, out: Path) -> None:
         db.execute("DELETE FROM recommendation")
         db.execute("DELETE FROM ask WHERE first >= ?", (evaluations_kept,))
         db.execute("DELETE FROM evaluation WHERE evaluation >= ?", (evaluations_kept,))
+
+
+# --- recommendations that were never evaluated
+
+
+NOTE = "recommended a labeling that the run never evaluated: "
+
+
+def test_a_recommendation_that_was_never_evaluated_is_said_in_summary_table_and_report(
+    tmp_path: Path, counting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {**CHEAP, "n": 20, "out": tmp_path}
+    results = package.bench(["counting", "random"], seeds=2, plugins=(counting,), **given)  # type: ignore[arg-type]
+    assert [math.isnan(result.row.recommended_told) for result in results] == [True, True, False, False]
+    summaries = ["\n".join(run_summary(result)) for result in results]
+    assert ["was never evaluated in the run" in text for text in summaries] == [True, True, False, False]
+    printed = called(capsys, "leaderboard", "--out", tmp_path)[1]
+    assert f"  {NOTE}counting in 2 of 2 runs\n" in printed
+    assert called(capsys, "report", "--out", tmp_path)[0] == 0
+    assert f"{NOTE}counting in 2 of 2 runs.".capitalize() in (tmp_path / "report.html").read_text()
+
+
+def test_the_winner_of_a_race_was_evaluated_though_no_searcher_was_told_of_it(tmp_path: Path, counting: str) -> None:
+    result = race(tmp_path, "counting", n=20, plugins=(counting,))
+    labels, _ = log(result)
+    own = np.array([0] * 16 + [1] * 4)
+    assert not (labels[:SEARCHED] == own).all(axis=1).any()
+    assert (labels[SEARCHED:] == own).all(axis=1).any()
+    assert not replace(result.row, recommended_told=math.nan).never_evaluated
+    assert "never evaluated" not in "\n".join(run_summary(result))

@@ -338,3 +338,35 @@ def test_paths_and_out_together_are_refused(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(UserError, match=r"there is no .*nowhere"):
         cli(Path(tmp_path) / "nowhere")
+
+
+# --- recommendations that were never evaluated, and seals
+
+
+def test_a_note_counts_recommendations_that_were_never_evaluated_and_a_failed_run_is_none():
+    unseen = [replace(r, recommended_told=math.nan) for r in rows("model", FAIR[:2])]
+    raced = [replace(r, recommend="race:0.25") for r in unseen]
+    note = "recommended a labeling that the run never evaluated: model in 2 of 4 runs"
+    table = only_table(*unseen, *rows("model", FAIR)[2:3], failed("model", 3), *rows("told", FAIR[:4]))
+    assert [n for n in table.notes if "never evaluated" in n] == [note]
+    assert not [n for n in only_table(*raced).notes if "never evaluated" in n]
+
+
+def test_the_protocol_names_a_seal_only_where_there_is_one():
+    seal = "0123456789abcdef"
+    plain, sealed = (only_table(*rows("a", FAIR, sealed=s)).protocol for s in ("", seal))
+    assert str(sealed) == f"{plain}, sealed {seal}"
+    assert sealed.record() == {**plain.record(), "sealed": seal}
+    assert "sealed" not in plain.record()
+
+
+def test_different_seals_are_never_in_one_table_over_spaces():
+    members = [
+        row("a", seed, 0.3, space=space, sealed=seal)
+        for seal in ("", "0" * 16)
+        for space in ("aaaaaaaaaaaa", "bbbbbbbbbbbb")
+        for seed in range(3)
+    ]
+    result = standings([board(*members)])
+    assert [(t.protocol.sealed, len(t.spaces)) for t in result.overall] == [("", 2), ("0" * 16, 2)]
+    assert [len(t.standings[0].runs) for t in result.tables] == [3] * 4
