@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tdbench.base.errors import UserError
-from tdbench.store.log import FILE_NAME
+from tdbench.store.log import FILE_NAME, run_attempt
 from tdbench.store.rows import FOLDER, Row, read_rows
 
 
@@ -83,14 +83,21 @@ def latest_runs(rows: Iterable[Row]) -> list[Row]:
     """The latest row for each space, protocol, searcher and seed, in order.
 
     A run of the same settings is the same run again, not another sample: `--again` must not count twice, and a failure
-    that was mended is over.
+    that was mended is over. Of the attempts at one run the last counts, whatever the clock said; only between runs
+    that differ in what no table tells apart, such as the engine, does the time decide.
     """
-    latest: dict[tuple[str, RunProtocol, str, int], Row] = {}
+    groups: dict[tuple[str, RunProtocol, str, int], dict[str, tuple[int, Row]]] = {}
     for row in rows:
-        key = (row.space, RunProtocol.of(row), row.searcher, row.seed)
-        if key not in latest or row.timestamp >= latest[key].timestamp:
-            latest[key] = row
-    return list(latest.values())
+        attempts = groups.setdefault((row.space, RunProtocol.of(row), row.searcher, row.seed), {})
+        key, attempt = run_attempt(row.run)
+        known = attempts.get(key)
+        if known is None or (attempt, row.timestamp) >= (known[0], known[1].timestamp):
+            attempts.pop(key, None)  # to the end: of equal times, the row that came last counts
+            attempts[key] = (attempt, row)
+    return [
+        max(reversed([row for _, row in attempts.values()]), key=lambda row: row.timestamp)
+        for attempts in groups.values()
+    ]
 
 
 def space_name(row: Row) -> str:
