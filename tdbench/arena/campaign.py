@@ -170,25 +170,26 @@ def _prepare(
         if record is None or not record.ended:
             reduction.make()
     on_engine = functools.cache(TaskSpace.on)  # runs of one space on one engine share it
-    for (settings, space, record, key, attempt), reduction in zip(plans, reductions, strict=True):
-        registration, _ = plugins.searcher(settings.searcher)
-        if record is None:
-            engine = default_engine(settings, options)
-            if not store.has_space(space.identity):
-                store.add_space(space)
-            record = store.begin(
-                key,
-                attempt,
-                space.identity,
-                settings,
-                _version(registration, reduction),
-                (engine.name, engine.device, engine.detail),
-            )
-        elif record.ended:
-            engine = default_engine(settings, options)
-        else:
-            engine = _recorded_engine(record, options)
-        yield LiveRun(settings, on_engine(space, engine), record, registration, reduction, Replay(store, record))
+    with store.together():
+        for (settings, space, record, key, attempt), reduction in zip(plans, reductions, strict=True):
+            registration, _ = plugins.searcher(settings.searcher)
+            if record is None:
+                engine = default_engine(settings, options)
+                if not store.has_space(space.identity):
+                    store.add_space(space)
+                record = store.begin(
+                    key,
+                    attempt,
+                    space.identity,
+                    settings,
+                    _version(registration, reduction),
+                    (engine.name, engine.device, engine.detail),
+                )
+            elif record.ended:
+                engine = default_engine(settings, options)
+            else:
+                engine = _recorded_engine(record, options)
+            yield LiveRun(settings, on_engine(space, engine), record, registration, reduction, Replay(store, record))
 
 
 def _reductions(entries: Sequence[tuple[RunSettings, TaskSpace]], plugins: Plugins) -> list[SpaceReduction]:

@@ -38,8 +38,14 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is executed within is committed at the end, or, if anything raises, not at all."""
+        """What is executed within is committed at the end, or, if anything raises, not at all.
+
+        A transaction within another one is part of it.
+        """
         with self._readable_errors():
+            if self._connection.in_transaction:
+                yield self._connection
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

@@ -178,6 +178,10 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def together(self) -> AbstractContextManager[object]:
+        """What is written within the block is committed at its end, or not at all."""
+        return self._db.transaction()
+
     def lock(self, keys: Iterable[str]) -> AbstractContextManager[None]:
         """Hold the runs with these keys against other processes. Raises UserError where another one has one of them."""
         return hold(self._locks, keys)
