@@ -32,9 +32,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     lock = _lock_file(partial)
     try:
         yield partial
-        partial.replace(path)
-    finally:
+        partial.replace(path)  # from here on the name may be another writer's
+    except BaseException:
         partial.unlink(missing_ok=True)
+        raise
+    finally:
         os.close(lock)
 
 
@@ -65,10 +67,17 @@ def _lock_file(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):  # the other has not replaced it
+            if _has_name(descriptor, path):  # else the writer before us has finished that file
                 os.ftruncate(descriptor, 0)
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _has_name(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

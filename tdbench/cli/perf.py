@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--markdown", is_flag=True, help="The same as --format md: the table as docs/performance.md has it.")
 @click.option("--searchers", is_flag=True, help="Measure ask and tell of the searchers instead of the engines.")
-@click.option(
-    "--bookkeeping", is_flag=True, help="Measure logs, leaderboards and locks by their size instead."
-)
+@click.option("--bookkeeping", is_flag=True, help="Measure logs, leaderboards and locks by their size instead.")
 @click.option("--budget", type=int, help="Largest budget of --searchers.  [default: 4000]")
 @format_option
 def perf(

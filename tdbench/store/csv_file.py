@@ -44,10 +44,8 @@ def read(path: Path) -> Content:
     """The whole content of a file. Raises OSError, or ValueError (UnicodeDecodeError) and csv.Error."""
     data = _without_unfinished(path.read_bytes())
     lines = _parse(data.removeprefix(_BOM))
-    first, newline, _ = data.partition(b"\n")
-    ending = "\r\n" if newline and first.endswith(b"\r") else "\n"
     header, others = (lines[0], lines[1:]) if lines else ([], [])
-    return Content(header, others, len(data), _last_line(data), data.startswith(_BOM), ending)
+    return Content(header, others, len(data), _last_line(data), data.startswith(_BOM), _ending(data))
 
 
 def read_more(path: Path, before: Content) -> Content | None:
@@ -102,6 +100,14 @@ def _without_unfinished(data: bytes) -> bytes:
     if start and data.find(b"\n", start) in (-1, len(data) - 1):  # at the end; one in the middle is somebody's cell
         return data[:start]
     return data
+
+
+def _ending(data: bytes) -> str:
+    """How the header ends, and so all lines; a line break within a cell may be another one."""
+    seen: list[str] = []
+    text = io.StringIO(data.decode("utf-8"), newline="")
+    next(csv.reader(seen.append(line) or line for line in text), None)  # type: ignore[func-returns-value]
+    return "\r\n" if seen and seen[-1].endswith("\r\n") else "\n"
 
 
 def _last_line(data: bytes) -> bytes:
