@@ -83,13 +83,13 @@ def _boards(entries: Sequence[tuple[RunSettings, TaskSpace]], options: Options) 
     """The leaderboard of each space by its name. Raises UserError where a result could not be written in the end."""
     boards: dict[str, Leaderboard] = {}
     for settings, space in entries:
-        run = f"{settings.key(space)}-{_MANY_ATTEMPTS}"
-        picture = picture_path(options.folder, space.name, settings.full_name, run)
-        check_name(picture, f"the picture of searcher {settings.full_name} on {space.source}")
         if space.name not in boards:
             boards[space.name] = Leaderboard(leaderboard_path(options.folder, space.name))
             check_name(boards[space.name].path, f"the leaderboard of {space.source}")
             boards[space.name].check()
+        run = f"{settings.key(space)}-{_MANY_ATTEMPTS}"
+        picture = picture_path(options.folder, space.name, settings.full_name, run)
+        check_name(picture, f"the picture of searcher {settings.full_name} on {space.source}")
     return boards
 
 
