@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from numbers import Integral
@@ -22,7 +21,7 @@ from tdbench.searchers.reduction import IDENTITY
 from tdbench.settings import Options, RunSettings
 from tdbench.space.sources import load_source
 from tdbench.store.curves import RememberedTrainings
-from tdbench.store.result import Result
+from tdbench.store.result import Result, picture_path
 
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
 OPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Options))
@@ -125,8 +124,7 @@ def write_picture(result: Result, options: Options) -> Path | None:
     if result.labels is None:
         return None
     row = result.row
-    searcher = re.sub(r"[^A-Za-z0-9]+", "-", row.searcher).strip("-") or "searcher"
-    path = options.folder / "pictures" / f"{result.space.name}-{searcher}-{row.run}.png"
+    path = picture_path(options.folder, result.space.name, row.searcher, row.run)
     write_run_picture(
         path,
         result.space.pixels,

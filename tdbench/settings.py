@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class RunSettings(SpaceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._make_lr_a_float()
         make_whole(self, "seed", "budget", "batch", "replicates", "confirm")
         check_strings(self, "searcher", "noise", "recommend", "engine", "device", "reduction", "sealed")
         for name in ("batch", "budget", "replicates"):
@@ -88,6 +90,14 @@ class RunSettings(SpaceSettings):
             raise UserError(
                 f"a seal has {SEAL_DIGITS} hex digits, got {self.sealed!r}; the file of a key goes to the options"
             )
+
+    def _make_lr_a_float(self) -> None:
+        """1 and 1.0 are one learning rate, and so one run. What is no number is refused with the space's protocol."""
+        if isinstance(self.lr, Real) and not isinstance(self.lr, bool):
+            try:
+                object.__setattr__(self, "lr", float(self.lr))
+            except OverflowError:
+                raise UserError("lr must be a positive number, got one of more than 308 digits") from None
 
     def _check_recommend(self) -> None:
         share = race_share(self.recommend)
@@ -133,7 +143,15 @@ class RunSettings(SpaceSettings):
 
     def key(self, space: TaskSpace) -> str:
         """12 hex digits that are equal for runs with the same arguments on the same images."""
-        settings = self.recorded()
+        return self._key(space, self.lr)
+
+    def keys(self, space: TaskSpace) -> tuple[str, ...]:
+        """The key, and the other one that version 0.1.0 gave these arguments where it was told lr=1, not lr=1.0."""
+        key = self.key(space)
+        return (key, self._key(space, int(self.lr))) if self.lr.is_integer() else (key,)
+
+    def _key(self, space: TaskSpace, lr: float) -> str:
+        settings = {**self.recorded(), "lr": lr}
         settings["data"] = space.source  # where the file lies does not matter, and the identity covers the pixels
         text = json.dumps({**settings, "space": space.identity}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

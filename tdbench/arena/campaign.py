@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tdbench.arena.live_run import LiveRun, SpaceReduction
 from tdbench.arena.lockstep import Arena
 from tdbench.arena.seals import check_seals
 from tdbench.base.errors import UserError
+from tdbench.base.files import check_name
 from tdbench.base.progress import Progress
 from tdbench.engine import Engine, make_engine
 from tdbench.searchers.reduction import IDENTITY, JOINT, ReductionProblem
@@ -22,9 +25,11 @@ from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import Source, load_source
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import reference_scores, space_references
-from tdbench.store.log import RunRecord, Store
-from tdbench.store.result import Result
-from tdbench.store.rows import Row, append_row, leaderboard_path, row_from_json
+from tdbench.store.log import Replay, RunRecord, Store
+from tdbench.store.result import Result, picture_path
+from tdbench.store.rows import Leaderboard, Row, leaderboard_path
+
+_MANY_ATTEMPTS = 999  # a run's picture has the number of its attempt in its name
 
 
 def run_all(
@@ -36,26 +41,70 @@ def run_all(
     """
     for settings in runs:
         _check_names(settings, plugins)
-    spaces = _spaces(runs, options)
+    entries = list(zip(runs, _spaces(runs, options), strict=True))
     default_engine(runs[0], options)  # --device cuda without one, before anything is written
+    boards = _boards(entries, options)
+    replaced: set[str] = set()  # runs whose rows took the place of others
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(options.folder))
-        entries = list(zip(runs, spaces, strict=True))
-        keys = [settings.key(space) for settings, space in entries]
-        unfinished = [key for key in keys if options.again or (known := store.latest(key)) is None or not known.ended]
-        stack.enter_context(store.lock(unfinished))
+        stack.enter_context(store.lock(_unfinished_keys(entries, store, options)))
         live = list(_prepare(entries, plugins, store, options, finished_is_error))
         todo = [run for run in live if not run.record.ended]
         total = sum(run.settings.budget for run in todo)
         progress = stack.enter_context(Progress(total, options.progress))
 
         def on_end(run: LiveRun, row: Row) -> None:
-            append_row(leaderboard_path(options.folder, run.space.name), row)
+            if boards[run.space.name].add(row):
+                replaced.add(row.run)
 
         arena = Arena(store, options, progress, on_end)
         arena.play(todo)
         _confirm_references(arena, live)
-        return [_result(run, store, options) for run in live]
+        rows = [store.row(store.record(run.record.id)) for run in live]
+        for run, row in zip(live, rows, strict=True):
+            on_end(run, row)  # a kill between the log and the leaderboard is mended here
+        scores = functools.cache(functools.partial(reference_scores, store))
+        return [
+            Result(
+                row=row,
+                space=run.space,
+                labels=store.recommended(run.record).get(1.0),
+                told=store.told_taskness(run.record),
+                references=tuple(scores(run.space.identity, run.tag, run.settings.confirm)),
+                leaderboard=boards[run.space.name].path,
+                log=store.path,
+                picture=None,
+                replaced=row.run in replaced,
+            )
+            for run, row in zip(live, rows, strict=True)
+        ]
+
+
+def _boards(entries: Sequence[tuple[RunSettings, TaskSpace]], options: Options) -> dict[str, Leaderboard]:
+    """The leaderboard of each space by its name. Raises UserError where a result could not be written in the end."""
+    boards: dict[str, Leaderboard] = {}
+    for settings, space in entries:
+        if space.name not in boards:
+            boards[space.name] = Leaderboard(leaderboard_path(options.folder, space.name))
+            check_name(boards[space.name].path, f"the leaderboard of {space.source}")
+            boards[space.name].check()
+        run = f"{settings.key(space)}-{_MANY_ATTEMPTS}"
+        picture = picture_path(options.folder, space.name, settings.full_name, run)
+        check_name(picture, f"the picture of searcher {settings.full_name} on {space.source}")
+    return boards
+
+
+def _latest(settings: RunSettings, space: TaskSpace, store: Store) -> RunRecord | None:
+    """The latest attempt at a run, under whichever key it was begun."""
+    return next((record for key in settings.keys(space) if (record := store.latest(key)) is not None), None)
+
+
+def _unfinished_keys(entries: Sequence[tuple[RunSettings, TaskSpace]], store: Store, options: Options) -> Iterator[str]:
+    """The keys of the runs that are to be played."""
+    for settings, space in entries:
+        record = _latest(settings, space, store)
+        if record is None or not record.ended or options.again:
+            yield settings.key(space) if record is None else record.key
 
 
 def _check_names(settings: RunSettings, plugins: Plugins) -> None:
@@ -97,19 +146,19 @@ def _prepare(
     finished_is_error: bool,
 ) -> Iterator[LiveRun]:
     """The runs with their records: begun, to be resumed, or finished. Checks them all before it begins any."""
-    plans: list[tuple[RunSettings, TaskSpace, RunRecord | None, int]] = []
-    known = store.runs()
-    check_seals([settings for settings, _ in entries], known, options, finished_is_error)
+    plans: list[tuple[RunSettings, TaskSpace, RunRecord | None, str, int]] = []
+    known = _Known(store, options, finished_is_error)
+    check_seals([settings for settings, _ in entries], store.runs(), options, finished_is_error)
     for settings, space in entries:
-        key = settings.key(space)
-        record = store.latest(key)
-        _check_identity(settings, space, record, known, options)
-        attempt = 1
+        record = _latest(settings, space, store)
+        known.check(settings, space, record)
+        key, attempt = settings.key(space), 1
         if record is not None and record.ended and options.again:
-            attempt, record = record.attempt + 1, None
+            key, attempt, record = record.key, record.attempt + 1, None
         elif record is not None and record.ended and finished_is_error and not options.resume:
             raise UserError(
-                f"this run is finished ({_outcome(record)}); --resume prints its result, --again runs it once more"
+                f"this run is finished ({_outcome(record, store)}); --resume prints its result, --again runs it once "
+                "more"
             )
         elif record is not None and not record.ended and not options.resume:
             done = store.evaluated(record.id)
@@ -117,28 +166,30 @@ def _prepare(
                 f"the run of {settings.full_name} with seed {settings.seed} was interrupted after {done} of "
                 f"{settings.budget} evaluations; go on with --resume"
             )
-        plans.append((settings, space, record, attempt))
+        plans.append((settings, space, record, key, attempt))
     reductions = _reductions(entries, plugins)
     on_engine = functools.cache(TaskSpace.on)  # runs of one space on one engine share it
-    for (settings, space, record, attempt), reduction in zip(plans, reductions, strict=True):
-        registration, variant = plugins.searcher(settings.searcher)
-        if record is None:
-            engine = default_engine(settings, options)
-            store.add_space(space)
-            record = store.begin(
-                settings.key(space),
-                attempt,
-                space.identity,
-                settings,
-                _version(registration, reduction),
-                (engine.name, engine.device, engine.detail),
-            )
-        elif record.ended:
-            engine = default_engine(settings, options)
-        else:
-            engine = _recorded_engine(record, options)
-        recorded = [] if record.ended else store.asked(record.id)
-        yield LiveRun(settings, on_engine(space, engine), record, registration, variant, reduction, recorded)
+    with store.together():
+        for (settings, space, record, key, attempt), reduction in zip(plans, reductions, strict=True):
+            registration, variant = plugins.searcher(settings.searcher)
+            if record is None:
+                engine = default_engine(settings, options)
+                if not store.has_space(space.identity):
+                    store.add_space(space)
+                record = store.begin(
+                    key,
+                    attempt,
+                    space.identity,
+                    settings,
+                    _version(registration, reduction),
+                    (engine.name, engine.device, engine.detail),
+                )
+            elif record.ended:
+                engine = default_engine(settings, options)
+            else:
+                engine = _recorded_engine(record, options)
+            replay = Replay(store, record)
+            yield LiveRun(settings, on_engine(space, engine), record, registration, variant, reduction, replay)
 
 
 def _reductions(entries: Sequence[tuple[RunSettings, TaskSpace]], plugins: Plugins) -> list[SpaceReduction]:
@@ -160,18 +211,42 @@ def _version(searcher: Registration, reduction: SpaceReduction) -> str:
     return JOINT.join(version for version in (searcher.version, reduction.registration.version) if version)
 
 
-def _check_identity(
-    settings: RunSettings, space: TaskSpace, record: RunRecord | None, known: list[RunRecord], options: Options
-) -> None:
-    """A log of these very arguments but of other images cannot be gone on with."""
-    same = [r for r in known if r.settings == settings and r.space != space.identity and not r.ended]
-    if record is not None and record.space != space.identity:
-        same = [record]
-    if same and (options.resume or record is not None):
-        raise UserError(
-            f"the log has this run on space {same[0].space}, but {settings.data} now gives {space.identity}: the "
-            "images or the protocol have changed; restore them, or use another --out"
-        )
+class _Known:
+    """What the log has of other runs with the same settings, looked up and not searched for."""
+
+    def __init__(self, store: Store, options: Options, one_run: bool) -> None:
+        self._resume = options.resume
+        unfinished = store.runs("running")
+        self._by_settings: dict[RunSettings, list[RunRecord]] = {}
+        for record in unfinished:
+            self._by_settings.setdefault(record.settings, []).append(record)
+        # A bench may add runs on another engine to ended ones; `run --resume` is for the one run that there is.
+        begun = store.runs() if one_run and options.resume else unfinished
+        self._by_work = {_work(record.settings, record.space): record for record in begun}
+
+    def check(self, settings: RunSettings, space: TaskSpace, record: RunRecord | None) -> None:
+        """Raises UserError where the log has the run on other images, or begun with another engine or device."""
+        same = [r for r in self._by_settings.get(settings, ()) if r.space != space.identity]
+        if record is not None and record.space != space.identity:
+            same = [record]
+        if same and (self._resume or record is not None):
+            raise UserError(
+                f"the log has this run on space {same[0].space}, but {settings.data} now gives {space.identity}: the "
+                "images or the protocol have changed; restore them, or use another --out"
+            )
+        other = self._by_work.get(_work(settings, space.identity))
+        if self._resume and record is None and other is not None:
+            raise UserError(
+                f"the run of {settings.full_name} with seed {settings.seed} was begun with --engine "
+                f"{other.settings.engine} --device {other.settings.device}, and goes on with these only; without "
+                f"--resume, one with --engine {settings.engine} --device {settings.device} begins beside it"
+            )
+
+
+def _work(settings: RunSettings, identity: str) -> tuple[Any, ...]:
+    """Equal for runs that differ in nothing but what trains them."""
+    own = [field.name for field in dataclasses.fields(settings) if field.name not in ("data", "engine", "device")]
+    return (identity, *(getattr(settings, name) for name in own))
 
 
 def _recorded_engine(record: RunRecord, options: Options) -> Engine:
@@ -188,10 +263,8 @@ def _recorded_engine(record: RunRecord, options: Options) -> Engine:
     return engine
 
 
-def _outcome(record: RunRecord) -> str:
-    if record.row is None or record.status != "ok":
-        return record.status
-    return f"confirmed {record.row['confirmed']:.3f}"
+def _outcome(record: RunRecord, store: Store) -> str:
+    return record.status if record.status != "ok" else f"confirmed {store.row(record).confirmed:.3f}"
 
 
 def _confirm_references(arena: Arena, runs: Sequence[LiveRun]) -> None:
@@ -203,15 +276,3 @@ def _confirm_references(arena: Arena, runs: Sequence[LiveRun]) -> None:
             continue
         done.add(case)
         arena.confirm(run, [task.labels for task in space_references(arena.store, run.space.identity)])
-
-
-def _result(run: LiveRun, store: Store, options: Options) -> Result:
-    record = store.latest(run.record.key)
-    assert record is not None and record.row is not None  # it has ended
-    row = row_from_json(record.row)
-    board = leaderboard_path(options.folder, run.space.name)
-    append_row(board, row)  # a kill between the log and the leaderboard is mended here
-    told = store.told(record.id)[1]
-    recommended = store.recommended(record.id).get(1.0)
-    references = reference_scores(store, run.space.identity, run.tag, run.settings.confirm)
-    return Result(row, run.space, recommended, told, tuple(references), board, store.path, None)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +24,7 @@ from tdbench.space.executor import Request
 from tdbench.space.labelings import LabelVectors
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import tag_of
-from tdbench.store.log import Asked, RunRecord, digest
+from tdbench.store.log import Asked, Replay, RunRecord, digest
 from tdbench.store.rows import CHECKPOINTS
 
 ROUNDING = 4 * float(np.finfo(np.float64).eps)  # values may lie outside of [0, 1] by 4 units in the last place of 1
@@ -118,7 +116,7 @@ class LiveRun:
         registration: Registration,
         variant: str | None,
         reduction: SpaceReduction,
-        recorded: Sequence[Asked],
+        recorded: Replay,
     ) -> None:
         """`recorded` are the asks that are still to be replayed; `space` has the run's engine."""
         self.settings, self.space, self.record = settings, space, record
@@ -129,7 +127,7 @@ class LiveRun:
         self.recommended: dict[float, LabelVectors] = {}
         self.searching = True
         self.need: Ask | Reduce | Train | Confirm | End = Ask(self._turn(None))
-        self._recorded = deque(recorded)
+        self._recorded = recorded
         self._labels: list[LabelVectors] = []  # (n, N) of every ask so far
         self._told: list[NDArray[np.float64]] = []  # (n,) taskness of each
         self._known: dict[bytes, float] = {}  # in frozen mode: label vector -> taskness

@@ -38,8 +38,14 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """The statements of the block are committed together at its end. If the block raises, none is."""
+        """The statements of the block are committed together at its end. If the block raises, none is.
+
+        A transaction within another one is part of it.
+        """
         with self._readable_errors():
+            if self._connection.in_transaction:
+                yield self._connection
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

@@ -1,8 +1,11 @@
-"""Writing files that appear complete or not at all."""
+"""Writing files that appear complete or not at all, and names that a file system can hold."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tdbench.base.errors import UserError
@@ -10,13 +13,71 @@ from tdbench.base.errors import UserError
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file that appears complete or not at all. Raises UserError if it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path) as partial:
             partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file beside `path` to be written, which takes its place when the block ends, and is removed where it fails.
+
+    Its name is always the same, and whoever writes it holds a lock on it that ends with the process: what a killed
+    process left is taken over by the next one that writes the same file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_name(path)
+    lock = _lock_file(partial)
+    try:
+        yield partial
+        partial.replace(path)  # from here on the name may be another writer's
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(lock)
+
+
+def partial_name(path: Path) -> Path:
+    """What a file is called while it is written."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def check_name(path: Path, what: str) -> None:
+    """Raises UserError where the name of a file is too long for its folder, also while it is being written.
+
+    Args:
+        path: the file; neither it nor its folder need be there yet.
+        what: how the message calls it.
+    """
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path())
+    longest = os.pathconf(folder, "PC_NAME_MAX")
+    dressed = len(os.fsencode(partial_name(path).name))
+    if dressed > longest:
+        length = len(os.fsencode(path.name))
+        limit = longest - (dressed - length)
+        raise UserError(f"the file name of {what} has {length} bytes, {folder} takes at most {limit}: {path.name}")
+
+
+def _lock_file(path: Path) -> int:
+    """The descriptor of an empty file of that name, locked by us alone; waits for another writer to end."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _has_name(descriptor, path):  # else the writer before us has finished that file
+                os.ftruncate(descriptor, 0)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _has_name(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

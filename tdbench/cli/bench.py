@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +19,9 @@ from tdbench.searchers.reduction import full_name
 
 if TYPE_CHECKING:
     from tdbench.store.rows import Row
+
+
+_GREATEST_NUMBER = 2**63
 
 
 @click.command()
@@ -42,6 +47,7 @@ def bench(context: click.Context, /, config: Path | None, form: str, **settings:
     from tdbench.leaderboard.boards import group_rows
     from tdbench.leaderboard.records import bench_records
     from tdbench.leaderboard.standings import space_table
+    from tdbench.leaderboard.summary import replaced_rows
     from tdbench.leaderboard.tables import bench_table
 
     if config is not None:
@@ -50,6 +56,8 @@ def bench(context: click.Context, /, config: Path | None, form: str, **settings:
         raise UserError("bench needs --searchers NAME,NAME,... or `searchers` in its config file")
     with interruptible("--resume"):
         results = run_bench(**settings, progress=True)
+    for line in replaced_rows(results):
+        click.echo(line, err=True)
     rows = [result.row for result in results]
     tables = [space_table(group) for group in group_rows(rows).values()]
     lines = [*_ended(rows, settings["out"]), *_left_out(rows, settings["searchers"], settings["reductions"])]
@@ -60,12 +68,7 @@ def bench(context: click.Context, /, config: Path | None, form: str, **settings:
 
 def _from_toml(path: Path, settings: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """The file's words, checked against the options; what the command line gave explicitly stays."""
-    try:
-        words = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"the config file {path} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
+    words = _parsed_toml(path)
     known = {name.replace("_", "-"): name for name in settings}
     options = {option.name: option for option in context.command.params}
     chosen: dict[str, Any] = {}
@@ -76,6 +79,22 @@ def _from_toml(path: Path, settings: dict[str, Any], context: click.Context) -> 
         if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
             chosen[name] = _checked_word(path, word, value, options[name])
     return chosen
+
+
+def _parsed_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"the config file {path} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply; a config file has no tables in tables") from None
+    except ValueError:  # a number of more digits than Python reads
+        found = re.search(r"^[ \t]*([^=\n]*?)[ \t]*=[^\n]*?[0-9_]{4000}", text, flags=re.MULTILINE)
+        key = found[1] if found else "a value"
+        raise UserError(f"{path}: {key} has too many digits; whole numbers are below {_GREATEST_NUMBER}") from None
 
 
 def _checked_word(path: Path, word: str, value: Any, option: click.Parameter) -> Any:
@@ -91,8 +110,11 @@ def _checked_word(path: Path, word: str, value: Any, option: click.Parameter) ->
         kind, expected = str, "a string"
     several = option.multiple or option.callback in (names, numbers) or option.name == "seeds"
     values = value if several and isinstance(value, list) else [value]
+    if any(isinstance(v, int) and abs(v) >= _GREATEST_NUMBER for v in values):
+        raise UserError(f"{path}: {word} is too large; whole numbers are below {_GREATEST_NUMBER}")
     if not all(isinstance(v, kind) and (kind is bool or not isinstance(v, bool)) for v in values):
-        raise UserError(f"{path}: {word} must be {expected}{' or a list of them' if several else ''}, got {value!r}")
+        given = reprlib.repr(value)
+        raise UserError(f"{path}: {word} must be {expected}{' or a list of them' if several else ''}, got {given}")
     if isinstance(value, list):
         return tuple(value)
     if option.callback is names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from tdbench.cli.printing import format_option, show
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tdbench.perf.bookkeeping import Cost as BookkeepingCost
     from tdbench.perf.engines import Benchmark
     from tdbench.perf.searchers import Cost
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--markdown", is_flag=True, help="The same as --format md: the table as docs/performance.md has it.")
 @click.option("--searchers", is_flag=True, help="Measure ask and tell of the searchers instead of the engines.")
+@click.option("--bookkeeping", is_flag=True, help="Measure logs, leaderboards and locks by their size instead.")
 @click.option("--budget", type=int, help="Largest budget of --searchers.  [default: 4000]")
 @format_option
 def perf(
@@ -37,6 +40,7 @@ def perf(
     device: str,
     markdown: bool,
     searchers: bool,
+    bookkeeping: bool,
     budget: int | None,
     form: str,
 ) -> None:
@@ -46,9 +50,12 @@ def perf(
     """
     from rich.console import Console
 
-    if searchers and (full or plot_file or device != "auto"):
+    if searchers and bookkeeping:
+        raise UserError("--searchers and --bookkeeping are two measurements; take one at a time")
+    if (searchers or bookkeeping) and (full or plot_file or device != "auto"):
         raise UserError(
-            "--searchers takes --budget, --json, --format and --markdown; --full, --plot and --device are for engines"
+            f"{'--searchers takes --budget,' if searchers else '--bookkeeping takes'} --json, --format and "
+            "--markdown; --full, --plot and --device are for engines"
         )
     if budget is not None and not searchers:
         raise UserError("--budget goes with --searchers")
@@ -66,6 +73,10 @@ def perf(
             from tdbench.perf import searchers as searcher_costs
 
             costs = searcher_costs.measure_searchers(searcher_costs.BUDGET if budget is None else budget, tell=tell)
+        elif bookkeeping:
+            from tdbench.perf.bookkeeping import measure_bookkeeping
+
+            kept = measure_bookkeeping(tell=tell)
         else:
             from tdbench.perf.engines import default_plan, measure, resolve_device
 
@@ -73,6 +84,8 @@ def perf(
     form = "md" if markdown else form
     if searchers:
         _show_costs(costs, json_file, form)
+    elif bookkeeping:
+        _show_bookkeeping(kept, json_file, form)
     else:
         _show_benchmark(benchmark, json_file, plot_file, form)
 
@@ -102,6 +115,19 @@ def _show_costs(costs: Sequence[Cost], json_file: Path | None, form: str) -> Non
     lines = [environment.hardware("cpu"), environment.versions(), perf_tables.COST_NOTE]
     table = Table("", perf_tables.COST_COLUMNS, tuple(map(tuple, perf_tables.cost_cells(costs))))
     show(form, [table], [dataclasses.asdict(cost) for cost in costs], lines=lines)
+
+
+def _show_bookkeeping(costs: Sequence[BookkeepingCost], json_file: Path | None, form: str) -> None:
+    from tdbench.base import environment
+    from tdbench.base.files import write_bytes
+    from tdbench.perf import tables as perf_tables
+
+    records = [{**dataclasses.asdict(cost), "each_us": cost.each_us} for cost in costs]
+    if json_file is not None:
+        write_bytes(json_file, (json.dumps({"bookkeeping": records}, indent=1) + "\n").encode())
+    lines = [environment.hardware("cpu"), environment.versions(), perf_tables.BOOKKEEPING_NOTE]
+    table = Table("", perf_tables.BOOKKEEPING_COLUMNS, tuple(map(tuple, perf_tables.bookkeeping_cells(costs))))
+    show(form, [table], records, lines=lines)
 
 
 def _check_writable(path: Path) -> None:

@@ -32,11 +32,13 @@ from tdbench.cli.run_options import default, shared_options
 def run(**settings: Any) -> None:
     """Search one space with one searcher, and say what was found and how sure that is."""
     from tdbench.api import run as run_search
-    from tdbench.leaderboard.summary import run_summary
+    from tdbench.leaderboard.summary import replaced_rows, run_summary
 
     with interruptible("--resume"):
         result = run_search(**settings, progress=True)
     for line in run_summary(result):
         click.echo(line)
+    for line in replaced_rows([result]):
+        click.echo(line, err=True)
     if result.row.status != "ok":
         raise click.exceptions.Exit(1)

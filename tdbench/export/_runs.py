@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.store.log import Store
+from tdbench.store.log import RunRecord, Store
 from tdbench.store.rows import Row
 
 
@@ -16,11 +16,12 @@ class EndedRun:
     """A run that has ended. Each call of `told` reads the log."""
 
     row: Row
+    record: RunRecord
     store: Store
 
     def told(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """(n, N) label vectors and (n,) taskness of the evaluations that the searcher was told."""
-        return self.store.told(self.row.run)
+        return self.store.told(self.record)
 
 
 def label_text(labels: NDArray[np.uint8]) -> str:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tdbench.base.errors import UserError
+from tdbench.base.files import whole_file
 from tdbench.export import ioh, optuna, parquet
 from tdbench.export._runs import EndedRun
 from tdbench.leaderboard.boards import RunProtocol, latest_runs, space_name
 from tdbench.store.log import Store
-from tdbench.store.rows import row_from_json
 
 MANIFEST = "tdbench-export.txt"  # lists the files of an export, so that --force removes no other files
 
@@ -67,7 +67,8 @@ def export(out: Path, to: Path, form: str, *, force: bool = False) -> Exported:
         runs, notes = _ended_runs(store)
         if not runs:
             raise UserError(f"no run in {out} has ended yet; see tdbench status")
-        kept = [run for run in runs if chosen.empty_runs or store.evaluated(run.row.run)]
+        evaluated = store.all_evaluated()
+        kept = [run for run in runs if chosen.empty_runs or run.row.run in evaluated]
         if not kept:
             raise UserError(f"no run in {out} has an evaluation; the format {form} cannot hold an empty run")
         if len(kept) < len(runs):
@@ -84,7 +85,7 @@ def export(out: Path, to: Path, form: str, *, force: bool = False) -> Exported:
 def _ended_runs(store: Store) -> tuple[list[EndedRun], list[str]]:
     """The latest ended run of each setting, sorted; and notes about the runs that are left out."""
     records = store.runs()
-    ended = {record.id: EndedRun(row_from_json(record.row), store) for record in records if record.row}
+    ended = {record.id: EndedRun(store.row(record), record, store) for record in records if record.row}
     rows = sorted(
         latest_runs(run.row for run in ended.values()),
         key=lambda row: (space_name(row), row.searcher, RunProtocol.of(row), row.seed),
@@ -102,11 +103,8 @@ def _to_file(runs: Sequence[EndedRun], to: Path, force: bool, form: str) -> list
         raise UserError(f"{to} is a folder; --format {form} writes one file, give its name with --to")
     if to.exists() and not force:
         raise UserError(f"{to} exists; give another --to, or --force to replace it")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    partial = to.with_name(f".{to.name}.partial")
-    partial.unlink(missing_ok=True)
-    list(FORMATS[form].write(runs, partial))
-    partial.replace(to)
+    with whole_file(to) as partial:
+        list(FORMATS[form].write(runs, partial))
     return [to]
 
 

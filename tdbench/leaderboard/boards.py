@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tdbench.base.errors import UserError
-from tdbench.store.log import FILE_NAME
+from tdbench.store.log import FILE_NAME, run_attempt
 from tdbench.store.rows import FOLDER, Row, read_rows
 
 
@@ -89,14 +89,22 @@ def latest_runs(rows: Iterable[Row]) -> list[Row]:
     """The latest row for each space, protocol, searcher and seed, in order.
 
     A later run of the same settings replaces the earlier one, because it is not another sample: a run that is repeated
-    with `--again` counts once, and a failure that was repaired no longer counts.
+    with `--again` counts once, and a failure that was repaired no longer counts. Of the
+    attempts at one run the last counts, whatever the clock said; the time decides between runs that differ in what no
+    table tells apart, such as the engine.
     """
-    latest: dict[tuple[str, RunProtocol, str, int], Row] = {}
+    groups: dict[tuple[str, RunProtocol, str, int], dict[str, tuple[int, Row]]] = {}
     for row in rows:
-        key = (row.space, RunProtocol.of(row), row.searcher, row.seed)
-        if key not in latest or row.timestamp >= latest[key].timestamp:
-            latest[key] = row
-    return list(latest.values())
+        attempts = groups.setdefault((row.space, RunProtocol.of(row), row.searcher, row.seed), {})
+        key, attempt = run_attempt(row.run)
+        known = attempts.get(key)
+        if known is None or (attempt, row.timestamp) >= (known[0], known[1].timestamp):
+            attempts.pop(key, None)  # to the end: of equal times, the row that came last counts
+            attempts[key] = (attempt, row)
+    return [
+        max(reversed([row for _, row in attempts.values()]), key=lambda row: row.timestamp)
+        for attempts in groups.values()
+    ]
 
 
 def space_name(row: Row) -> str:

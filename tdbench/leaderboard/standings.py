@@ -306,7 +306,7 @@ def references(boards: Sequence[Board], rows: Sequence[Row]) -> list[ReferenceLi
     tags = list(dict.fromkeys(engine_tag(row.engine, row.device, row.engine_detail, row.sealed) for row in rows))
     for log in logs:
         with Store(log, read_only=True) as store:
-            if all(run.space != rows[0].space for run in store.runs()):
+            if not store.has_space(rows[0].space):
                 continue
             for tag in tags:
                 scores = reference_scores(store, rows[0].space, tag, rows[0].confirm)

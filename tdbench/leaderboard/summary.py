@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, SETS
 from tdbench.store.result import Result
 
 _KINDS = {"class": "class task", "pixel": "pixel statistic"}
+
+
+def replaced_rows(results: Sequence[Result]) -> list[str]:
+    """One line where rows of the leaderboards were replaced, as where the log of an earlier run was deleted."""
+    replaced = [result for result in results if result.replaced]
+    if not replaced:
+        return []
+    files = ", ".join(dict.fromkeys(str(result.leaderboard) for result in replaced))
+    runs = ", ".join(result.row.run for result in replaced[:3]) + (", ..." if len(replaced) > 3 else "")
+    return [f"{len(replaced)} row(s) of {files} differed from these results and were replaced: run {runs}"]
 
 
 def run_summary(result: Result) -> list[str]:

@@ -10,6 +10,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from tdbench.base import environment
 from tdbench.engine.networks import NETWORK
+from tdbench.perf.bookkeeping import REPEATS
+from tdbench.perf.bookkeeping import Cost as Bookkeeping
 from tdbench.perf.engines import GIGA, Benchmark, Measurement, Peak, sizes, summary, training_flop
 from tdbench.perf.searchers import BATCH, N_IMAGES, Cost
 from tdbench.report.style import INK, ZERO, style_axes
@@ -23,6 +25,11 @@ COST_NOTE = (
     f"milliseconds per evaluation, random losses, N = {N_IMAGES}, batch {BATCH}, one thread; 'adapter adds' is the "
     "median over batches of its time minus that of the library's own loop, which ran beside it; "
     "(k): the time was up after k evaluations"
+)
+BOOKKEEPING_COLUMNS = ("operation", "runs", "evaluations", "ms", "us for each", "peak MiB")
+BOOKKEEPING_NOTE = (
+    f"made-up runs of one space; 'append a row' and 'commit an ask' are medians of {REPEATS}, the others are done "
+    "once, for all that the folder holds; peak MiB is the most memory that the process had taken until then"
 )
 TIMED_NOTE = (
     "range: slowest and fastest timing; timed: timings x trainings in each, which are fewer than B if from there on an "
@@ -66,6 +73,18 @@ def cost_cells(costs: Sequence[Cost]) -> list[list[str]]:
             "" if cost.adapter is None else f"{cost.adapter:+.3f}",
         ]
         for cost in costs
+    ]
+
+
+def bookkeeping_cells(costs: Sequence[Bookkeeping]) -> list[list[str]]:
+    """A row of text for each operation and size, all sizes of one operation together."""
+    order = {name: i for i, name in enumerate(dict.fromkeys(cost.operation for cost in costs))}
+    return [
+        [
+            *(cost.operation, f"{cost.runs:,}", f"{cost.evaluations:,}"),
+            *(f"{cost.ms:,.2f}", f"{cost.each_us:,.1f}", f"{cost.peak_mib:,.0f}"),
+        ]
+        for cost in sorted(costs, key=lambda cost: order[cost.operation])
     ]
 
 

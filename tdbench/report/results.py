@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from tdbench.leaderboard.boards import PROTOCOL_FIELDS, load_boards
 from tdbench.leaderboard.standings import CountedRun, SpaceTable, Standings, standings
 from tdbench.store.confirmations import space_references
-from tdbench.store.log import FILE_NAME, Store
+from tdbench.store.log import FILE_NAME, RunRecord, Store
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,23 @@ def read_results(out: Path) -> tuple[Standings, list[SpaceLog]]:
     if not (out / FILE_NAME).is_file():
         return ranked, [SpaceLog() for _ in ranked.tables]
     with Store(out, read_only=True) as store:
-        return ranked, [_space_log(table, store) for table in ranked.tables]
+        records: dict[str, list[RunRecord]] = {}
+        for record in store.runs():
+            records.setdefault(record.space, []).append(record)
+        return ranked, [_space_log(table, store, records.get(table.space, [])) for table in ranked.tables]
 
 
-def _space_log(table: SpaceTable, store: Store) -> SpaceLog:
-    records = [record for record in store.runs() if record.space == table.space]
+def _space_log(table: SpaceTable, store: Store, records: Sequence[RunRecord]) -> SpaceLog:
+    """What the log adds to a table; `records` are all of its space."""
     if not records:
         return SpaceLog()
-    logged = {record.id for record in records} & {run.row.run for run in runs_of(table)}
-    labels = {run: store.recommended(run) for run in logged}
+    shown = {run.row.run for run in runs_of(table)}
+    logged = [record for record in records if record.id in shown]
+    labels = {record.id: store.recommended(record) for record in logged}
     protocol = {name: getattr(table.protocol, name) for name in PROTOCOL_FIELDS}
     return SpaceLog(
         store.pixels(table.space),
-        {run: store.told(run)[1] for run in logged},
+        {record.id: store.told_taskness(record) for record in logged},
         {run: recommended[1.0] for run, recommended in labels.items() if 1.0 in recommended},
         {task.name: task.labels for task in space_references(store, table.space)},
         sum(not r.ended and all(getattr(r.settings, k) == v for k, v in protocol.items()) for r in records),

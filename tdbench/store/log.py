@@ -6,11 +6,14 @@ and it is told the recorded losses.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,13 @@ from tdbench.base.errors import UserError
 from tdbench.settings import RunSettings
 from tdbench.space.labelings import LabelVectors
 from tdbench.space.task_space import TaskSpace
-from tdbench.store.locks import hold, is_held
+from tdbench.store.cells import check_count, class_dtype, pack_labels, parsed_json, unpack_labels
+from tdbench.store.locks import held, hold
+from tdbench.store.rows import Row, row_from_json
 
 VERSION = 1
 FILE_NAME = "log.sqlite"
+_LONGEST_ERROR = 300  # characters of what is the matter with a damaged cell
 
 # status: running, ok, crash, timeout, invalid. Label vectors are packed bits; taskness arrays are float64 bytes.
 SCHEMA = """
@@ -57,7 +63,7 @@ CREATE TABLE confirmation (
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as the log has it; `row` is its leaderboard row once it has ended."""
+    """A run as the log has it; `row` is its leaderboard row as JSON once it has ended (`Store.row` checks it)."""
 
     id: str
     key: str
@@ -79,6 +85,13 @@ class RunRecord:
         return self.status != "running"
 
 
+# The columns of the table, as SQLite gives them.
+_RUN_TYPES: dict[str, tuple[type, ...]] = {
+    **{field.name: (str,) for field in dataclasses.fields(RunRecord)},
+    **{"attempt": (int,), "seconds": (float,), "started": (float,), "row": (str, type(None))},
+}
+
+
 @dataclass(frozen=True)
 class Asked:
     """One recorded ask: where it begins, a digest of its scores, and what came of it."""
@@ -87,6 +100,29 @@ class Asked:
     digest: bytes
     labels: LabelVectors  # (n, N)
     taskness: NDArray[np.float64]  # (n,)
+
+
+def run_attempt(run: str) -> tuple[str, int]:
+    """Key and attempt of a run's id, ``KEY-ATTEMPT``; attempt 0 of anything else that stands in a leaderboard."""
+    key, _, attempt = run.rpartition("-")
+    return (key, int(attempt)) if key and attempt.isdecimal() and len(attempt) < 10 else (run, 0)
+
+
+class Replay:
+    """The committed asks of a run that goes on, to be taken one by one. They are read when the first is needed."""
+
+    def __init__(self, store: Store, record: RunRecord) -> None:
+        self._store, self._record = store, record
+
+    @functools.cached_property
+    def _left(self) -> deque[Asked]:
+        return deque(self._store.asked(self._record))
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def popleft(self) -> Asked:
+        return self._left.popleft()
 
 
 def digest(scores: NDArray[np.float64]) -> bytes:
@@ -142,16 +178,43 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def together(self) -> AbstractContextManager[object]:
+        """What is written within the block is committed at its end, or not at all."""
+        return self._db.transaction()
+
     def lock(self, keys: Iterable[str]) -> AbstractContextManager[None]:
         """Hold the runs with these keys against other processes. Raises UserError where another one has one of them."""
-        return hold([self._lock_file(key) for key in keys])
+        return hold(self._locks, keys)
 
-    def is_running(self, record: RunRecord) -> bool:
-        """Whether a process is at this run now."""
-        return not record.ended and is_held(self._lock_file(record.key))
+    def held(self) -> set[str]:
+        """The keys of all runs that processes are at now."""
+        return held(self._locks)
 
-    def _lock_file(self, key: str) -> Path:
-        return self.path.parent / ".locks" / f"{key}.lock"
+    @property
+    def _locks(self) -> Path:
+        return self.path.parent / ".locks"
+
+    @contextmanager
+    def _readable(self, table: str, name: str, what: str = "run") -> Iterator[None]:
+        """What the block cannot make sense of becomes a UserError that names the file, the table and the run."""
+        try:
+            yield
+        except (UserError, ValueError, TypeError, OverflowError) as error:
+            message = " ".join(str(error).split())[:_LONGEST_ERROR]
+            raise UserError(
+                f"{self.path} is damaged: table {table}, {'space' if table == 'space' else what} {name}: {message}"
+            ) from error
+
+    def _record(self, row: tuple[Any, ...]) -> RunRecord:
+        with self._readable("run", str(row[0])):
+            values = dict(zip(_RUN_TYPES, row, strict=True))
+            for name, kinds in _RUN_TYPES.items():
+                if not isinstance(values[name], kinds):
+                    raise ValueError(f"{name} must be of type {kinds[0].__name__}, got {values[name]!r}")
+            values["settings"] = RunSettings.from_recorded(parsed_json(values["settings"], dict, "settings"))
+            if values["row"] is not None:
+                values["row"] = parsed_json(values["row"], dict, "row")
+            return RunRecord(**values)
 
     def add_space(self, space: TaskSpace) -> None:
         with self._db.transaction() as db:
@@ -164,71 +227,113 @@ class Store:
                     json.dumps(space.settings),
                     space.seed,
                     json.dumps(space.classes),
-                    space.class_of.astype(_class_dtype(len(space.classes))).tobytes(),
+                    space.class_of.astype(class_dtype(len(space.classes))).tobytes(),
                     space.pixels.tobytes(),
                 ),
             )
 
+    def has_space(self, identity: str) -> bool:
+        """Whether a run on that space was ever begun."""
+        return bool(self._db.rows("SELECT 1 FROM space WHERE identity = ?", identity))
+
     def pixels(self, identity: str) -> NDArray[np.uint8]:
         """(N, 32, 32, 3) of a recorded space."""
-        [(blob,)] = self._db.rows("SELECT pixels FROM space WHERE identity = ?", identity)
-        return np.frombuffer(blob, dtype=np.uint8).reshape(-1, 32, 32, 3)
+        rows = self._db.rows("SELECT pixels FROM space WHERE identity = ?", identity)
+        with self._readable("space", identity):
+            [(blob,)] = rows
+            return np.frombuffer(blob, dtype=np.uint8).reshape(-1, 32, 32, 3)
 
     def classes(self, identity: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Class names of a recorded space, and (N,) the class of each image."""
-        [(names, blob)] = self._db.rows("SELECT classes, class_of FROM space WHERE identity = ?", identity)
-        classes = tuple(json.loads(names))
-        return classes, np.frombuffer(blob, dtype=_class_dtype(len(classes))).astype(np.int64)
+        rows = self._db.rows("SELECT classes, class_of FROM space WHERE identity = ?", identity)
+        with self._readable("space", identity):
+            [(names, blob)] = rows
+            classes = tuple(parsed_json(names, list, "classes"))
+            class_of = np.frombuffer(blob, dtype=class_dtype(len(classes))).astype(np.int64)
+            if not all(isinstance(name, str) for name in classes) or class_of.max() >= len(classes):
+                raise ValueError("classes and class_of do not belong together")
+            return classes, class_of
 
-    def runs(self) -> list[RunRecord]:
-        """All runs, in the order they were begun."""
-        return [_record(row) for row in self._db.rows("SELECT * FROM run ORDER BY started, id")]
+    def runs(self, status: str | None = None) -> list[RunRecord]:
+        """All runs, or those of one status, in the order they were begun."""
+        where, values = ("", ()) if status is None else ("WHERE status = ?", (status,))
+        return [self._record(row) for row in self._db.rows(f"SELECT * FROM run {where} ORDER BY started, id", *values)]
 
     def latest(self, key: str) -> RunRecord | None:
         """The latest attempt at the run with that key."""
         rows = self._db.rows("SELECT * FROM run WHERE key = ? ORDER BY attempt DESC LIMIT 1", key)
-        return _record(rows[0]) if rows else None
+        return self._record(rows[0]) if rows else None
 
     def begin(
         self, key: str, attempt: int, space: str, settings: RunSettings, version: str, engine: tuple[str, str, str]
     ) -> RunRecord:
         """Record a new run; `engine` is its name, device and detail."""
-        run_id = f"{key}-{attempt}"
+        run_id = f"{key}-{attempt}"  # `run_attempt` takes it apart
         with self._db.transaction() as db:
             db.execute(
                 "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', '', 0, ?, NULL)",
                 (run_id, key, attempt, space, json.dumps(settings.recorded()), version, *engine, time.time()),
             )
-        record = self.latest(key)
-        assert record is not None  # just written
-        return record
+        return self.record(run_id)
 
     def record(self, run: str) -> RunRecord:
-        """The run with that id, which the log must have."""
-        [row] = self._db.rows("SELECT * FROM run WHERE id = ?", run)
-        return _record(row)
+        """The run with that id. Raises UserError where the log does not have it."""
+        rows = self._db.rows("SELECT * FROM run WHERE id = ?", run)
+        if not rows:
+            raise UserError(f"{self.path} has no run {run}")
+        return self._record(rows[0])
 
-    def asked(self, run: str) -> list[Asked]:
+    def row(self, record: RunRecord) -> Row:
+        """The leaderboard row of a run that has ended."""
+        with self._readable("run", record.id):
+            if record.row is None:
+                raise ValueError("it has no leaderboard row")
+            return row_from_json(record.row)
+
+    def asked(self, record: RunRecord) -> list[Asked]:
         """The committed asks of a run, in order."""
-        labels, values = self.evaluations(run)
-        asks = self._db.rows("SELECT first, n, digest FROM ask WHERE run = ? ORDER BY first", run)
+        labels, values = self.evaluations(record)
+        asks = self._db.rows("SELECT first, n, digest FROM ask WHERE run = ? ORDER BY first", record.id)
+        with self._readable("ask", record.id):
+            ends = np.cumsum([n for _, n, _ in asks], dtype=np.int64).tolist()
+            if [first for first, _, _ in asks] != [0, *ends][:-1] or [0, *ends][-1] != len(labels):
+                raise ValueError("its asks and its evaluations do not belong together")
         return [Asked(first, d, labels[first : first + n], values[first : first + n]) for first, n, d in asks]
 
-    def evaluations(self, run: str) -> tuple[LabelVectors, NDArray[np.float64]]:
+    def evaluations(self, record: RunRecord) -> tuple[LabelVectors, NDArray[np.float64]]:
         """(n, N) label vectors and (n,) taskness of a run so far, those of a race among them."""
-        n_images = self.record(run).settings.n
-        rows = self._db.rows("SELECT labels, taskness FROM evaluation WHERE run = ? ORDER BY evaluation", run)
-        return unpack_labels([row[0] for row in rows], n_images), np.array([row[1] for row in rows], dtype=np.float64)
+        rows = self._db.rows(
+            "SELECT evaluation, labels, taskness FROM evaluation WHERE run = ? ORDER BY evaluation", record.id
+        )
+        with self._readable("evaluation", record.id):
+            check_count(rows)
+            labels = unpack_labels([row[1] for row in rows], record.settings.n)
+            return labels, np.array([row[2] for row in rows], dtype=np.float64)
 
-    def told(self, run: str) -> tuple[LabelVectors, NDArray[np.float64]]:
+    def told(self, record: RunRecord) -> tuple[LabelVectors, NDArray[np.float64]]:
         """(n, N) label vectors and (n,) taskness that the run's searcher was told; those of a race it was not."""
-        searched = self.record(run).settings.search_budget
-        labels, taskness = self.evaluations(run)
+        searched = record.settings.search_budget
+        labels, taskness = self.evaluations(record)
         return labels[:searched], taskness[:searched]
+
+    def told_taskness(self, record: RunRecord) -> NDArray[np.float64]:
+        """(n,) taskness that the run's searcher was told, without the label vectors."""
+        rows = self._db.rows(
+            "SELECT evaluation, taskness FROM evaluation WHERE run = ? ORDER BY evaluation LIMIT ?",
+            record.id,
+            record.settings.search_budget,
+        )
+        with self._readable("evaluation", record.id):
+            check_count(rows)
+            return np.array([row[1] for row in rows], dtype=np.float64)
 
     def evaluated(self, run: str) -> int:
         """How many evaluations of a run are committed."""
         return int(self._db.rows("SELECT COUNT(*) FROM evaluation WHERE run = ?", run)[0][0])
+
+    def all_evaluated(self) -> dict[str, int]:
+        """How many evaluations of each run are committed; runs without one are not there."""
+        return dict(self._db.rows("SELECT run, COUNT(*) FROM evaluation GROUP BY run"))
 
     def append(self, asked: list[tuple[str, Asked]], seconds: dict[str, float]) -> None:
         """Commit evaluated asks of any number of runs, and the seconds each has taken so far, all or nothing."""
@@ -264,11 +369,11 @@ class Store:
                 (status, error, seconds, json.dumps(row), run),
             )
 
-    def recommended(self, run: str) -> dict[float, LabelVectors]:
+    def recommended(self, record: RunRecord) -> dict[float, LabelVectors]:
         """Share of the budget -> (N,) label vector that an ended run recommended after it; 1.0 is its result."""
-        n_images = self.record(run).settings.n
-        rows = self._db.rows("SELECT share, labels FROM recommendation WHERE run = ? ORDER BY share", run)
-        return {share: unpack_labels([blob], n_images)[0] for share, blob in rows}
+        rows = self._db.rows("SELECT share, labels FROM recommendation WHERE run = ? ORDER BY share", record.id)
+        with self._readable("recommendation", record.id):
+            return {share: unpack_labels([blob], record.settings.n)[0] for share, blob in rows}
 
     def confirmed(self, space: str, engine: str, labels: LabelVectors, replicates: int) -> NDArray[np.float64] | None:
         """(replicates,) taskness of an (N,) label vector on the space's confirmation, where it is known."""
@@ -279,7 +384,13 @@ class Store:
             pack_labels(labels[None])[0],
             replicates,
         )
-        return np.frombuffer(rows[0][0], dtype=np.float64) if rows else None
+        if not rows:
+            return None
+        with self._readable("confirmation", space, "space"):
+            values = np.frombuffer(rows[0][0], dtype=np.float64)
+            if len(values) != replicates:
+                raise ValueError(f"expected {replicates} taskness values, got {len(values)}")
+            return values
 
     def add_confirmations(self, space: str, engine: str, labels: LabelVectors, values: NDArray[np.float64]) -> None:
         """Keep (n, replicates) confirmed taskness of (n, N) label vectors."""
@@ -291,25 +402,3 @@ class Store:
                     for blob, v in zip(pack_labels(labels), values, strict=True)
                 ],
             )
-
-
-def pack_labels(labels: LabelVectors) -> list[bytes]:
-    """One packed blob per row of (n, N) label vectors."""
-    return [row.tobytes() for row in np.packbits(labels, axis=1)]
-
-
-def unpack_labels(blobs: list[bytes], n_images: int) -> LabelVectors:
-    """(n, N) label vectors from their blobs."""
-    packed = np.frombuffer(b"".join(blobs), dtype=np.uint8).reshape(len(blobs), -(-n_images // 8))
-    return np.unpackbits(packed, axis=1, count=n_images)
-
-
-def _class_dtype(classes: int) -> str:
-    return "u1" if classes <= 256 else "<u4"
-
-
-def _record(row: tuple[Any, ...]) -> RunRecord:
-    values = list(row)
-    values[4] = RunSettings.from_recorded(json.loads(values[4]))
-    values[13] = None if values[13] is None else json.loads(values[13])
-    return RunRecord(*values)

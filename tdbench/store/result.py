@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from tdbench.base.stats import Estimate
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import ReferenceScore
 from tdbench.store.rows import Row
+
+
+def picture_path(out: Path, space_name: str, searcher: str, run: str) -> Path:
+    """Where the picture of what a run found is kept."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", searcher).strip("-") or "searcher"
+    return out / "pictures" / f"{space_name}-{plain}-{run}.png"
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Result:
         references: confirmed scores of the space's reference tasks.
         leaderboard, log: the files the result is in.
         picture: the discovered task as a PNG; None where there is none.
+        replaced: the leaderboard had a row of this run that differed in more than the time, and has this one now.
         threshold: T_task, where `run` was asked for one and the run went well. Its `n` is the number of random
             labelings it rests on, 0 where it was given.
     """
@@ -39,6 +47,7 @@ class Result:
     log: Path
     picture: Path | None
     threshold: Estimate | None = None
+    replaced: bool = False
 
     @property
     def is_task(self) -> bool | None:

@@ -1,25 +1,29 @@
-"""The leaderboard CSV: one file per space, one row per run, appended under a lock and never rewritten by hand."""
+"""The leaderboard CSV: one file per space, one row per run, appended under a lock. What is not ours in it is kept."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import io
+import hashlib
 import math
+import os
 import typing
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from tdbench.base.errors import UserError
+from tdbench.store import csv_file
+from tdbench.store.csv_file import UNFINISHED, Content
 
 FOLDER = "leaderboards"
 CHECKPOINTS = (0.1, 0.2, 0.5, 1.0)  # shares of the budget after which the recommendation is confirmed
 _LONGEST_CELL = 30_000  # characters; a spreadsheet holds 32,767, the csv module reads 131,072
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+CLOCKS = ("seconds", "timestamp")  # columns in which two runs of the same settings differ
 
 
 def checkpoint_column(share: float) -> str:
@@ -119,63 +123,182 @@ def leaderboard_path(out: Path, space_name: str) -> Path:
     return out / FOLDER / f"{space_name}.csv"
 
 
-def append_row(path: Path, row: Row) -> None:
-    """Add a row unless its run is there already. Safe against other processes and against being killed.
+class Leaderboard:
+    """A leaderboard file as one command adds rows to it: read once, and then only what other processes have added."""
 
-    Raises:
-        UserError: the file cannot be written, or it is not a leaderboard.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / f".{path.name}.lock"):
-            rows = read_rows(path) if path.exists() else []
-            if any(other.run == row.run for other in rows):
-                return
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(to_csv([*rows, row]), encoding="utf-8", newline="")
-            partial.replace(path)
-    except OSError as error:
-        raise UserError(f"the leaderboard {path} cannot be written: {error.strerror or error}") from error
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._content: Content | None = None  # of the file as it was last seen, without its lines
+        self._stamp: tuple[int, ...] = ()
+        self._runs: dict[str, bytes] = {}  # run -> digest of its row
+
+    def check(self) -> None:
+        """Raises UserError where the file is there, and no row could be added to it. Writes nothing."""
+        if not self.path.exists():
+            return
+        if not os.access(self.path, os.W_OK):
+            raise UserError(f"the leaderboard {self.path} cannot be written: permission denied")
+        self._look()
+
+    def add(self, row: Row) -> bool:
+        """Add a row. Safe against other processes and against being killed.
+
+        A row of the same run that is there already is replaced where it differs in more than the time.
+
+        Returns:
+            Whether it replaced one.
+
+        Raises:
+            UserError: the file cannot be written, or it is not a leaderboard.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.parent / f".{self.path.name}.lock"):
+                return self._add(row)
+        except OSError as error:
+            raise UserError(f"the leaderboard {self.path} cannot be written: {error.strerror or error}") from error
+
+    def _add(self, row: Row) -> bool:
+        self._look()
+        known = self._runs.get(row.run)
+        if known == _digest(row):
+            return False
+        content = self._content
+        if content is None:
+            columns = columns_for([row])
+            self._rewrite(Content(columns, [line_of(row, columns)], 0, b""))
+        elif known is not None or not set(columns_for([row])) <= set(content.header):
+            content = _with_columns(_read(self.path), columns_for([row]))
+            added = [line_of(row, content.header)] if known is None else []
+            self._rewrite(replace(content, lines=[*_replaced(content, row), *added]))
+        else:
+            size, line = csv_file.append(self.path, content, line_of(row, content.header))
+            self._content = replace(content, size=size, last=line)
+            self._stamp = _stamp(self.path)
+        self._runs[row.run] = _digest(row)
+        return known is not None
+
+    def _rewrite(self, content: Content) -> None:
+        csv_file.write(self.path, content)
+        self._content = replace(csv_file.read(self.path), lines=[])
+        self._stamp = _stamp(self.path)
+
+    def _look(self) -> None:
+        """See what the file has now. Reads only what was appended where nothing else has changed."""
+        if not self.path.exists():
+            self._content, self._stamp, self._runs = None, (), {}
+            return
+        stamp = _stamp(self.path)
+        if stamp == self._stamp:
+            return
+        more = None
+        if self._content is not None and stamp[:2] == self._stamp[:2]:
+            more = csv_file.read_more(self.path, self._content)
+        content, known = (_read(self.path), {}) if more is None else (more, self._runs)
+        rows = _rows(self.path, content, len(known))
+        self._runs = {**known, **{row.run: _digest(row) for row in rows}}
+        self._content, self._stamp = replace(content, lines=[]), stamp
+
+
+def append_row(path: Path, row: Row) -> bool:
+    """Add one row to a leaderboard file, as `Leaderboard.add` does."""
+    return Leaderboard(path).add(row)
 
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a leaderboard. A column that an older file does not have takes its default, where it has one.
 
+    Columns that are not ours are left out, and so is a line that is being written.
+
     Raises:
         UserError: there is no such file, or it is not a leaderboard.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the leaderboard {path} cannot be read: {error}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        header = reader.fieldnames or ()
-    except csv.Error as error:
-        raise UserError(f"{path} is not a leaderboard: {error}") from error
-    columns = [column for column in COLUMNS if column in header]
-    missing = [column for column in COLUMNS if column in _NO_DEFAULT - set(columns)]
-    if missing:
-        raise UserError(f"{path} is not a leaderboard of this version: it has no column {missing[0]!r}")
-    rows: list[Row] = []
-    try:
-        for cells in reader:
-            rows.append(Row(**{column: _parse(cells[column], _TYPES[column]) for column in columns}))
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}, row {len(rows) + 1}: {error}") from error
-    return rows
+    return _rows(path, _read(path))
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """The text of a leaderboard file. A later column is in it where a row has more there than the default."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
+    """The text of a leaderboard file."""
     rows = list(rows)
-    columns = [c for c in COLUMNS if c in _NO_DEFAULT or not all(_is_default(row, c) for row in rows)]
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_format(getattr(row, column)) for column in columns])
-    return out.getvalue()
+    columns = columns_for(rows)
+    return csv_file.text_of([columns, *(line_of(row, columns) for row in rows)])
+
+
+def columns_for(rows: Sequence[Row]) -> list[str]:
+    """The columns that a file of these rows needs: a later one only where a row has more there than its default."""
+    return [c for c in COLUMNS if c in _NO_DEFAULT or not all(_is_default(row, c) for row in rows)]
+
+
+def _read(path: Path) -> Content:
+    try:
+        content = csv_file.read(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the leaderboard {path} cannot be read: {error}") from error
+    except csv.Error as error:
+        raise UserError(f"{path} is not a leaderboard: {error}") from error
+    header = content.header
+    if missing := [column for column in COLUMNS if column in _NO_DEFAULT and column not in header]:
+        raise UserError(f"{path} is not a leaderboard of this version: it has no column {missing[0]!r}")
+    if twice := [column for column in COLUMNS if header.count(column) > 1]:
+        raise UserError(f"{path} is not a leaderboard: it has the column {twice[0]!r} twice")
+    return content
+
+
+def _rows(path: Path, content: Content, before: int = 0) -> list[Row]:
+    """The rows of lines, of which there were so many before."""
+    rows: list[Row] = []
+    try:
+        for cells in content.lines:
+            rows.append(row_of(cells, content.header))
+    except ValueError as error:
+        raise UserError(f"{path}, row {before + len(rows) + 1}: {error}") from error
+    return rows
+
+
+def _with_columns(content: Content, needed: Sequence[str]) -> Content:
+    """The content with the columns that a row needs and the file does not have yet, after all others."""
+    missing = [column for column in needed if column not in content.header]
+    width = len(content.header)
+    defaults = {field.name: field.default for field in dataclasses.fields(Row)}
+    added = [_format(defaults[column]) for column in missing]
+    lines = [[*cells[:width], *added, *cells[width:]] for cells in content.lines]
+    return replace(content, header=[*content.header, *missing], lines=lines)
+
+
+def _replaced(content: Content, row: Row) -> list[list[str]]:
+    """The lines with another row for its run, once; the cells of columns that are not ours stay."""
+    lines, new = [], line_of(row, content.header)
+    for cells in content.lines:
+        if row_of(cells, content.header).run != row.run:
+            lines.append(cells)
+        elif new:
+            own = zip(content.header, new, cells, strict=False)
+            lines.append([ours if column in COLUMNS else theirs for column, ours, theirs in own])
+            new = []
+    return lines
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Equal while nobody else has written the file; the first two say which file it is."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _digest(row: Row) -> bytes:
+    """16 bytes that are equal where a run has the same result, whenever that was."""
+    cells = [_format(getattr(row, column)) for column in COLUMNS if column not in CLOCKS]
+    return hashlib.sha256("\n".join(cells).encode()).digest()[:16]
+
+
+def line_of(row: Row, header: Sequence[str]) -> list[str]:
+    """The cells of a row in the order of a file's header; empty in columns that are not ours."""
+    return [_format(getattr(row, column)) if column in COLUMNS else "" for column in header]
+
+
+def row_of(cells: Sequence[str], header: Sequence[str]) -> Row:
+    """The row of a line of a file with that header. Raises ValueError where a cell is missing or cannot be read."""
+    if len(cells) < len(header):
+        raise ValueError("the row has too few cells")
+    return Row(**{name: _parse(cell, name) for name, cell in zip(header, cells, strict=False) if name in COLUMNS})
 
 
 def row_to_json(row: Row) -> dict[str, Any]:
@@ -185,9 +308,23 @@ def row_to_json(row: Row) -> dict[str, Any]:
 
 
 def row_from_json(values: dict[str, Any]) -> Row:
-    """The row that `row_to_json` took apart."""
-    cells: dict[str, Any] = {k: math.nan if v is None and _TYPES[k] is float else v for k, v in values.items()}
-    return Row(**cells)
+    """The row that `row_to_json` took apart. Raises ValueError where there is another column, or another type."""
+    if unknown := [name for name in values if name not in COLUMNS]:
+        raise ValueError(f"this version has no column {unknown[0]!r}")
+    if missing := [name for name in COLUMNS if name in _NO_DEFAULT and name not in values]:
+        raise ValueError(f"there is no column {missing[0]!r}")
+    return Row(**{name: _of_json(name, value) for name, value in values.items()})
+
+
+def _of_json(column: str, value: Any) -> Any:
+    kind = _TYPES[column]
+    if kind is float and value is None:
+        return math.nan
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"column {column!r} must be of type {kind.__name__}, got {value!r}")
+    return value
 
 
 def _is_default(row: Row, column: str) -> bool:
@@ -203,7 +340,7 @@ def _format(value: Any) -> str:
     text = value.replace("\r", " ").replace("\n", " ").encode("utf-8", "replace").decode()[:_LONGEST_CELL]
     # A spreadsheet runs a cell that begins like a formula, and it and pandas round text that looks like a number
     # (version 1.10, identity 0012345678e9); a leading apostrophe makes both text.
-    return "'" + text if text.startswith((*_FORMULA, "'")) or _is_number(text) else text
+    return "'" + text if text.startswith((*_FORMULA, "'", UNFINISHED)) or _is_number(text) else text
 
 
 def _is_number(text: str) -> bool:
@@ -214,13 +351,15 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _parse(cell: str | None, kind: type) -> Any:
-    if cell is None:
-        raise ValueError("the row has too few cells")
-    if kind is float:
-        return float(cell) if cell else math.nan
-    if kind is bool:
-        return cell.lower() == "true"
-    if kind is int:
-        return int(cell)
+def _parse(cell: str, column: str) -> Any:
+    kind = _TYPES[column]
+    try:
+        if kind is float:
+            return float(cell) if cell else math.nan
+        if kind is bool:
+            return {"true": True, "false": False}[cell.lower()]
+        if kind is int:
+            return int(cell)
+    except (ValueError, KeyError):
+        raise ValueError(f"column {column!r} must be of type {kind.__name__}, got {cell[:60]!r}") from None
     return cell[1:] if cell.startswith("'") else cell

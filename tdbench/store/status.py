@@ -9,19 +9,21 @@ from tdbench.base.table import Table
 from tdbench.store.log import Store
 
 COLUMNS = ("space", "searcher", "seed", "status", "evaluations", "left", "error")
+UNFINISHED = ("running", "interrupted")  # what is said of a run that has not ended
 _LONGEST_ERROR = 60  # characters of it in the table
 
 
 def status_records(store: Store) -> list[dict[str, Any]]:
     """A record with `COLUMNS` for each run of the log, in the order they were begun."""
     records = []
+    evaluated, held = store.all_evaluated(), store.held()
     for record in store.runs():
-        settings, done = record.settings, store.evaluated(record.id)
+        settings, done = record.settings, evaluated.get(record.id, 0)
         values = (
             record.space,
             settings.full_name,
             settings.seed,
-            record.status if record.ended else "running" if store.is_running(record) else "interrupted",
+            record.status if record.ended else "running" if record.key in held else "interrupted",
             done,
             0 if record.ended else settings.budget - done,
             record.error,

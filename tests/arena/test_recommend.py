@@ -56,7 +56,7 @@ def race(out: Path, searcher: str = "random", **settings: object) -> Result:
 def log(result: Result) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(n, N) labels and (n,) taskness of all evaluations."""
     with Store(result.log.parent, read_only=True) as store:
-        return store.evaluations(result.row.run)
+        return store.evaluations(store.record(result.row.run))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_checkpoints_that_lie_in_the_race_are_what_the_search_ended_with(tmp_pat
     result = race(tmp_path, recommend="race:0.75")
     labels, taskness = log(result)
     with Store(result.log.parent, read_only=True) as store:
-        recommended = store.recommended(result.row.run)
+        recommended = store.recommended(store.record(result.row.run))
     assert sorted(recommended) == [0.1, 0.2, 0.5, 1.0]
     assert np.array_equal(recommended[0.5], labels[taskness[:20].argmax()])
     assert np.array_equal(recommended[0.1], labels[taskness[:10].argmax()])

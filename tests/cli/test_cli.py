@@ -549,3 +549,32 @@ def test_checks_noise_does_not_reach_the_verdict(capsys: pytest.CaptureFixture[s
     assert len(printed.splitlines()) == len(NAMES) + 1
     assert "noise" not in printed
     assert "\x1b" not in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("n = 10\nbudget = " + "6" * 5000, "budget has too many digits"),
+        ("seeds = [1, " + "6" * 5000 + "]", "seeds has too many digits"),
+        ("budget = 0x" + "f" * 5000, "budget is too large"),
+        (f"budget = {2**63}", "budget is too large"),
+        ("[run]\nn = 5", "unknown key 'run'"),
+        ("n.x.y = 5", "n must be a whole number or a list of them, got {'x': {'y': 5}}"),
+        ("n = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("data = [" + "'a', " * 500 + "5]", "data must be a string"),
+        ("n = [[10]]", "n must be a whole number"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_no_toml_file_is_a_traceback_or_a_long_line(fails: Fails, tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "bench.toml"
+    path.write_text(f"searchers = ['random']\n{text}\n")
+    line = fails("bench", path)
+    assert str(path) in line and said in line
+    assert len(line) < 300 + len(str(path))
+
+
+def test_a_toml_file_with_a_byte_order_mark_is_read(fails: Fails, tmp_path: Path) -> None:
+    path = tmp_path / "bench.toml"
+    path.write_bytes(b"\xef\xbb\xbfserchers = 5\n")
+    assert "unknown key 'serchers'" in fails("bench", path)

@@ -19,7 +19,7 @@ from synthetic import board, failed, row, rows, write
 from tdbench import TaskSpace, UserError
 from tdbench.base import stats
 from tdbench.cli.leaderboard import leaderboard
-from tdbench.leaderboard.boards import load_boards
+from tdbench.leaderboard.boards import latest_runs, load_boards
 from tdbench.leaderboard.standings import space_table, standings
 from tdbench.settings import RunSettings
 from tdbench.store.log import Store
@@ -338,6 +338,21 @@ def test_paths_and_out_together_are_refused(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(UserError, match=r"there is no .*nowhere"):
         cli(Path(tmp_path) / "nowhere")
+
+
+def test_of_attempts_at_one_run_the_last_counts_whatever_the_clock_said():
+    def attempt(run: str, day: int):
+        return row(run=run, timestamp=f"2026-01-{day:02}T00:00:00+00:00")
+
+    def counted(*rows):
+        (row,) = latest_runs(rows)
+        return row.run
+
+    assert counted(attempt("a-1", 9), attempt("a-2", 3)) == "a-2"  # the clock was set back
+    assert counted(attempt("a-10", 3), attempt("a-9", 9)) == "a-10"
+    assert counted(attempt("a-2", 3), attempt("b-1", 5), attempt("a-1", 9)) == "b-1"  # other keys: by time
+    assert counted(attempt("b-1", 5), attempt("a-1", 5)) == "a-1"  # of equal times the one that came last
+    assert counted(attempt("by hand", 5), attempt("by hand", 4)) == "by hand"
 
 
 # --- recommendations that were never evaluated, and seals

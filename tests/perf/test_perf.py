@@ -21,6 +21,7 @@ from tdbench.cli import tdbench
 from tdbench.engine import TrainingBatch, make_engine, native
 from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import torch_threads
+from tdbench.perf import bookkeeping
 from tdbench.perf import engines as perf
 from tdbench.perf import searchers as searcher_costs
 from tdbench.perf import tables as perf_tables
@@ -216,3 +217,34 @@ def test_no_cuda_device_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_peak_is_a_number_of_this_machine() -> None:
     peak = perf.measure_peak("cpu", seconds=0.01)
     assert math.isfinite(peak.gflops) and peak.matmul > 0
+
+
+def test_bookkeeping_is_measured_at_each_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bookkeeping.measure_bookkeeping, "__defaults__", ((3, 5), (40, 70), lambda _: None))
+    path = tmp_path / "costs.json"
+    result = perf_command("--bookkeeping", "--format", "json", "--json", path)
+    assert result.exit_code == 0, result.output
+    records = json.loads(result.stdout)
+    assert records == json.loads(path.read_text())["bookkeeping"]
+    sizes = {name: [r["runs"] for r in records if r["operation"] == name] for name in {r["operation"] for r in records}}
+    assert sizes["append a row"] == sizes["status"] == sizes["lock the runs"] == [3, 5]
+    asks = [r["evaluations"] for r in records if r["operation"] == "read the asks of a resumed run"]
+    assert asks == [40, 70]
+    assert all(r["ms"] > 0 and r["peak_mib"] > 1 for r in records)
+    assert all(r["items"] == r["runs"] for r in records if r["operation"] == "status")
+    markdown = perf_command("--bookkeeping", "--markdown").output
+    assert "| operation | runs | evaluations |" in markdown and "peak MiB is the most memory" in markdown
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (("--bookkeeping", "--searchers"), "take one at a time"),
+        (("--bookkeeping", "--full"), "--bookkeeping takes --json"),
+        (("--bookkeeping", "--budget", 5), "--budget goes with --searchers"),
+    ],
+)
+def test_bookkeeping_takes_no_option_of_the_others(args: tuple[object, ...], what: str) -> None:
+    result = perf_command(*args)
+    assert isinstance(result.exception, UserError)
+    assert what in str(result.exception)

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import math
 import multiprocessing
-import sys
+import resource
 import typing
 
 import numpy as np
@@ -244,14 +244,19 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
         append_row(tmp_path / "file" / "space.csv", row())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
-def test_a_write_that_fails_leaves_the_old_rows(tmp_path):
+@pytest.mark.parametrize("room", [0, 1, 30, 100])
+def test_a_disk_that_is_full_within_a_row_leaves_the_old_rows(tmp_path, room):
     path = tmp_path / "space.csv"
     append_row(path, row(run="old"))
-    (tmp_path / ".space.csv.partial").symlink_to("/dev/full")
-    with pytest.raises(UserError, match="cannot be written"):
-        append_row(path, row(run="new"))
-    assert [r.run for r in read_rows(path)] == ["old"]
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"space\.csv cannot be written: File too large"):
+            append_row(path, row(run="new"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
 
 
 def test_every_column_is_explained():

@@ -75,10 +75,10 @@ def test_what_was_appended_is_there_after_opening_anew(tmp_path, store, space):
     for one in expected:
         store.append([(run.id, one)], {run.id: 1.5 + one.first})
     with Store(tmp_path) as again:
-        assert_same(again.asked(run.id), expected)
+        assert_same(again.asked(run), expected)
         assert again.evaluated(run.id) == 6
         assert again.latest("k").seconds == 6.5
-        labels, told = again.evaluations(run.id)
+        labels, told = again.evaluations(run)
     np.testing.assert_array_equal(labels, np.concatenate([e.labels for e in expected]))
     np.testing.assert_array_equal(told, np.concatenate([e.taskness for e in expected]))
 
@@ -87,14 +87,14 @@ def test_asks_come_back_by_number_not_by_text(store, space):
     run = begin(store, space)
     for first in (0, 3, 6, 9, 12):
         store.append([(run.id, ask(first))], {})
-    assert [a.first for a in store.asked(run.id)] == [0, 3, 6, 9, 12]
+    assert [a.first for a in store.asked(run)] == [0, 3, 6, 9, 12]
 
 
 def test_a_run_without_evaluations_has_none(store, space):
     run = begin(store, space)
-    assert store.asked(run.id) == []
+    assert store.asked(run) == []
     assert store.evaluated(run.id) == 0
-    labels, told = store.evaluations(run.id)
+    labels, told = store.evaluations(run)
     assert (labels.shape, told.shape) == ((0, 10), (0,))
 
 
@@ -105,7 +105,7 @@ def test_a_batch_with_one_bad_run_leaves_nothing(store, space, taskness):
     with pytest.raises((UserError, ValueError)):
         store.append([(good.id, ask(0)), (bad.id, Asked(0, wrong.digest, wrong.labels, taskness))], {good.id: 9.0})
     assert store.evaluated(good.id) == store.evaluated(bad.id) == 0
-    assert store.asked(good.id) == []
+    assert store.asked(good) == []
     assert store.latest("good").seconds == 0
 
 
@@ -114,7 +114,7 @@ def test_an_evaluation_cannot_be_recorded_twice(store, space):
     store.append([(run.id, ask(0))], {})
     with pytest.raises(UserError):
         store.append([(run.id, ask(0, seed=7))], {})
-    assert_same(store.asked(run.id), [ask(0)])
+    assert_same(store.asked(run), [ask(0)])
 
 
 def test_a_run_is_found_by_its_latest_attempt(store, space):
@@ -139,7 +139,7 @@ def test_a_finished_run_keeps_its_row_and_recommendations(store, space):
     store.finish(run.id, "ok", "", 3.0, {"told": 0.5, "error": 'a "b"'}, {0.1: labels[0], 1.0: labels[1]})
     ended = store.latest("k")
     assert (ended.status, ended.ended, ended.seconds, ended.row) == ("ok", True, 3.0, {"told": 0.5, "error": 'a "b"'})
-    recommended = store.recommended(run.id)
+    recommended = store.recommended(run)
     assert list(recommended) == [0.1, 1.0]
     np.testing.assert_array_equal(recommended[1.0], labels[1])
 
@@ -148,7 +148,7 @@ def test_a_failed_run_keeps_its_error(store, space):
     run = begin(store, space)
     store.finish(run.id, "crash", "it broke", 1.0, {})
     assert (store.latest("k").status, store.latest("k").error) == ("crash", "it broke")
-    assert store.recommended(run.id) == {}
+    assert store.recommended(run) == {}
 
 
 def test_confirmations_are_kept_by_space_engine_labels_and_replicates(store, space):
@@ -258,7 +258,7 @@ def test_a_log_damaged_inside_is_a_clear_error_when_it_is_read(tmp_path, space):
     def read():
         with Store(tmp_path) as damaged:
             damaged.runs()
-            damaged.asked(run.id, 10)
+            damaged.asked(run)
             damaged.pixels(space.identity)
 
     with pytest.raises(UserError, match="cannot be used") as error:
@@ -291,7 +291,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path):
         assert process.exitcode == 0
     with Store(tmp_path / "new") as store:
         for key in ("a", "b"):
-            assert_same(store.asked(f"{key}-1"), [ask(3 * i) for i in range(40)])
+            assert_same(store.asked(store.record(f"{key}-1")), [ask(3 * i) for i in range(40)])
 
 
 def _write_for_ever(folder):
@@ -311,7 +311,7 @@ def test_a_killed_writer_leaves_whole_batches_and_an_open_log(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     with Store(tmp_path) as store:
-        asked = store.asked("k-1")
+        asked = store.asked(store.record("k-1"))
         assert len(asked) * 3 == store.evaluated("k-1") >= seen >= 30
         assert_same(asked, [ask(3 * i) for i in range(len(asked))])
         store.append([("k-1", ask(3 * len(asked)))], {})
