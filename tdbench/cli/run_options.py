@@ -34,7 +34,7 @@ _SHARED: list[Callable[[Any], Any]] = [
                  **default("split")),
     click.option("--confirm", type=int, help="Fresh replicates that score the result.", **default("confirm")),
     click.option("--sealed", type=PATH, metavar="KEYFILE",
-                 help="Draw these from the secret key in a file of `tdbench new-key`, not from the space seed."),
+                 help="Draw these replicates from the secret key in a file of `tdbench new-key`."),
     click.option("--steps", type=int, help="Adam steps of a training.", **default("steps")),
     click.option("--lr", type=float, help="Adam's learning rate.", **default("lr")),
     click.option("--recommend", metavar="searcher|best|race:F",
