@@ -15,7 +15,7 @@ from synthetic import board, failed, rows, write
 
 from tdbench import UserError
 from tdbench.base import stats
-from tdbench.cli.compare import compare as command
+from tdbench.cli import tdbench
 from tdbench.leaderboard.compare import compare
 
 GOOD, FAIR = (0.5, 0.52, 0.48, 0.51, 0.49, 0.505), (0.3, 0.33, 0.27, 0.31, 0.29, 0.305)
@@ -36,7 +36,7 @@ def pairs(result):
 
 
 def cli(*args):
-    return CliRunner().invoke(command, [*map(str, args)], catch_exceptions=False)
+    return CliRunner().invoke(tdbench, ["compare", *map(str, args)], catch_exceptions=False)
 
 
 # --- who meets whom

@@ -18,7 +18,7 @@ from synthetic import board, failed, row, rows, write
 
 from tdbench import TaskSpace, UserError
 from tdbench.base import stats
-from tdbench.cli.leaderboard import leaderboard
+from tdbench.cli import tdbench
 from tdbench.leaderboard.boards import latest_runs, load_boards
 from tdbench.leaderboard.standings import space_table, standings
 from tdbench.settings import RunSettings
@@ -39,7 +39,7 @@ def only_table(*members):
 
 
 def cli(*args):
-    return CliRunner().invoke(leaderboard, [*map(str, args)], catch_exceptions=False)
+    return CliRunner().invoke(tdbench, ["leaderboard", *map(str, args)], catch_exceptions=False)
 
 
 # --- one space
