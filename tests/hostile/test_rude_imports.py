@@ -294,3 +294,16 @@ def check_refused(done: Done, name: str) -> None:
     assert done.out == ""
     assert not done.results.exists()
     assert (done.left, done.strewn) == ((), [])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [*IMPORTS, *REGISTRATIONS])
+def test_each_alone_is_listed_or_named_with_its_reason(tmp_path: Path, usual: list[dict[str, Any]], name: str) -> None:
+    text, said = IMPORTS[name] if name in IMPORTS else ("", REGISTRATIONS[name][1])
+    body = "" if name in IMPORTS else REGISTRATIONS[name][0]
+    done = listing(tmp_path, [write(tmp_path / "rude", name, text, body)], timeout=100)
+    assert [record for record in records(done) if record in usual] == usual
+    if said is not None or name not in [record["name"] for record in records(done)]:
+        assert (said or "") in failure(done, name)
+    rude.check_printed(done)
+    assert (done.left, done.strewn) == ((), [])
