@@ -14,7 +14,7 @@ from rude import CHEAPEST, OUT, TIMES, Running
 
 TABLES = ("evaluation", "ask", "recommendation")
 COMMANDS = {
-    "bench": ("bench", "--searchers", "random,twopointsde,umda", "--seeds", "1"),
+    "bench": ("bench", "--searchers", "random,umda", "--seeds", "1"),
     "hunch": ("run", "--searcher", "hunch"),
 }
 STEPS = 30

@@ -208,7 +208,7 @@ def test_numpys_true_is_true(tmp_path: Path) -> None:
     assert done.rows["mine"]["sees_images"] == "True"
 
 
-@pytest.mark.parametrize("value", ["'yes'", "1", "[1]"])
+@pytest.mark.parametrize("value", ["'yes'", pytest.param("[1]", marks=pytest.mark.long)])
 def test_images_do_not_reach_a_searcher_that_does_not_say_true(tmp_path: Path, value: str) -> None:
     got = tmp_path / "got-images"
     rude_text = f"import pathlib\ndef look(p):\n    pathlib.Path({str(got)!r}).write_text(str(p.images is None))\n"
@@ -267,15 +267,25 @@ def test_installed_plugins_are_listed_with_the_failed_ones(tmp_path: Path, usual
     failure(done, "exits")
 
 
-@pytest.mark.parametrize("name", ["exits", "segfaults", "raises_system_exit"])
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("run", "exits"),
+        ("check", "segfaults"),
+        *(
+            pytest.param(command, name, marks=pytest.mark.long)
+            for command in ("run", "check")
+            for name in ("raises_system_exit", "raises_keyboard_interrupt", "closes_all", "is_no_python")
+        ),
+    ],
+)
 def test_a_plugin_that_is_given_must_load(tmp_path: Path, command: str, name: str) -> None:
     path = write(tmp_path / "rude", name, IMPORTS[name][0])
     arguments = run_arguments("random", path) if command == "run" else ["check", "random", "--plugin", path]
     check_refused(rude.tdbench(tmp_path, *arguments), name)
 
 
-@pytest.mark.parametrize("command", ["run", "bench", "check"])
+@pytest.mark.parametrize("command", ["check", *(pytest.param(c, marks=pytest.mark.long) for c in ("run", "bench"))])
 def test_a_plugin_that_is_not_there_is_refused(tmp_path: Path, command: str) -> None:
     arguments = {
         "run": run_arguments("random", Path("missing.py")),

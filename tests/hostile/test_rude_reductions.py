@@ -128,7 +128,13 @@ def test_nothing_is_written_outside_of_the_results(mixed: Done) -> None:
     assert mixed.strewn == []
 
 
-@pytest.mark.parametrize("name", ["factory-sys-exit", "scores-sys-exit", "factory-os-exit", "scores-sleep"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scores-sys-exit",
+        *(pytest.param(n, marks=pytest.mark.long) for n in ("factory-sys-exit", "factory-os-exit", "scores-sleep")),
+    ],
+)
 def test_a_run_whose_reduction_fails_is_a_failed_run(tmp_path: Path, name: str) -> None:
     options = rude.as_options({**CHEAPEST, "out": OUT, "searcher": "random", "reduction": f"{name}:3"})
     done = rude.tdbench(tmp_path, "run", *options, *TIMES, "--plugin", tmp_path / "plugins" / "reductions.py")

@@ -281,7 +281,12 @@ def test_exit_status_is_1_where_all_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("ask-exits-unpickled", 1), ("says-fifty-megabytes", 1), ("ask-above-by-1-ulp", 0)]
+    ("name", "code"),
+    [
+        ("ask-exits-unpickled", 1),
+        pytest.param("says-fifty-megabytes", 1, marks=pytest.mark.long),
+        pytest.param("ask-above-by-1-ulp", 0, marks=pytest.mark.long),
+    ],
 )
 def test_a_run_alone_ends_as_its_bench_does(tmp_path: Path, name: str, code: int) -> None:
     plugins = [part for family in rude.FAMILIES for part in ("--plugin", tmp_path / "plugins" / f"{family}.py")]
