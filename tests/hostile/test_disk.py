@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rude
+from helpers import wait_for_evaluations
 from rude import CHEAPEST, OUT, TIMES, Done
 
 SEARCHERS = ("random", "umda")
@@ -148,9 +149,7 @@ def test_a_file_that_may_not_grow_when_a_row_is_written(tmp_path: Path, decent: 
 
 @pytest.mark.long
 @pytest.mark.parametrize("keep", [8 * BLOCK, 30 * BLOCK, 100 * BLOCK])
-def test_a_disk_that_is_full_when_the_log_is_written(
-    tmp_path: Path, mount: Mount, decent: dict[str, dict[str, str]], keep: int
-) -> None:
+def test_a_disk_that_is_full_when_the_log_is_written(tmp_path: Path, mount: Mount, keep: int) -> None:
     results = tmp_path / "work" / OUT
     mount(results, f"size={16_384 * BLOCK}")
     filler = fill(results, keep)
@@ -161,7 +160,6 @@ def test_a_disk_that_is_full_when_the_log_is_written(
     done = rude.tdbench(tmp_path, *arguments(budget=1000), "--resume")
     assert done.code == 0, done.err
     assert done.rows == whole.rows
-    check_goes_on(tmp_path, decent)
 
 
 def test_a_log_that_may_not_grow(tmp_path: Path, decent: dict[str, dict[str, str]]) -> None:
@@ -201,8 +199,7 @@ def test_data_that_changed_before_a_run_is_resumed(tmp_path: Path) -> None:
     assert whole.code == 0, whole.err
     running = rude.Running(tmp_path, *command)
     rows = tmp_path / "work" / OUT / "leaderboards"
-    while not (tmp_path / "work" / OUT / "log.sqlite").exists() and running.process.poll() is None:
-        pass
+    wait_for_evaluations(tmp_path / "work" / OUT, 30)
     running.kill()
     assert not rows.exists(), "it was not killed in time"
     right = path.read_bytes()
