@@ -1,0 +1,24 @@
+"""One bench of the decent searchers alone, for all hostile tests to compare with."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import rude
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not sys.platform.startswith("linux"):
+        for item in items:
+            if "hostile" in item.path.parts:
+                item.add_marker(pytest.mark.skip(reason="processes are looked for in /proc"))
+
+
+@pytest.fixture(scope="session")
+def decent(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """The rows of the decent searchers, by searcher, with nobody rude beside them."""
+    done = rude.bench(tmp_path_factory.mktemp("decent"), list(rude.DECENT))
+    assert done.code == 0, done.err
+    assert set(done.rows) == set(rude.DECENT)
+    return done.rows
