@@ -146,6 +146,8 @@ class Options:
         threads: CPU threads of the engine; one per core by default.
         workers: most searchers alive at a time.
         progress: show a live progress bar.
+        references: which reference tasks are confirmed beside the results: ``all``, ``few``, ``none``, or ``auto``,
+            which is ``all`` where they cost at most as many trainings as the search, else ``few``.
     """
 
     out: str | os.PathLike[str] = DEFAULT_OUT
@@ -160,6 +162,7 @@ class Options:
     threads: int | None = None
     workers: int = 64
     progress: bool = False
+    references: str = "auto"
 
     def __post_init__(self) -> None:
         if isinstance(self.plugins, str):

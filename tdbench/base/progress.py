@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -18,7 +19,10 @@ from rich.progress import Progress as Bars
 
 
 class Progress:
-    """Counts evaluations, and confirmation trainings on a line of their own; draws nothing where not `shown`."""
+    """Says what is being trained; draws nothing where not `shown`.
+
+    A line each for evaluations, for the trainings of confirmations, and for those of reference tasks.
+    """
 
     def __init__(self, evaluations: int, shown: bool) -> None:
         self._best = -math.inf
@@ -35,7 +39,7 @@ class Progress:
             speed_estimate_period=120,
         )
         self._evaluations = self._bars.add_task("evaluations", total=evaluations, rate="", note="")
-        self._extra = self._bars.add_task("confirming", total=0, rate="", note="", visible=False)
+        self._extra = self._extra_line("confirmations")
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -59,14 +63,21 @@ class Progress:
         total = self._bars.tasks[0].total or 0
         self._bars.update(self._evaluations, total=total - evaluations)
 
+    def reference_tasks(self) -> None:
+        """From now on, extra trainings are those of reference tasks."""
+        self._extra = self._extra_line("reference tasks")
+
     def expect_extra(self, trainings: int) -> None:
-        """So many trainings are needed for confirmation."""
-        total = self._bars.tasks[1].total or 0
+        """So many trainings are needed besides those of evaluations."""
+        total = self._bars.tasks[self._extra].total or 0
         self._bars.update(self._extra, total=total + trainings, visible=True)
 
     def extra(self, trainings: int) -> None:
         """So many of them are done."""
         self._bars.update(self._extra, advance=trainings)
+
+    def _extra_line(self, what: str) -> TaskID:
+        return self._bars.add_task(what, total=0, rate="", note="trainings", visible=False)
 
 
 class Counting:

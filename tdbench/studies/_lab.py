@@ -58,7 +58,7 @@ class Lab(RememberedTrainings):
 
     def run_options(self, folder: str) -> Options:
         """Options for runs of a study: they go to this subfolder, and go on where they stopped."""
-        return replace(self.options, out=self.folder / folder, resume=True)
+        return replace(self.options, out=self.folder / folder, resume=True, references="all")
 
     def plugins(self) -> Plugins:
         """Searchers and reductions for these runs. Raises UserError where one of the options' plugins fails."""
