@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.arguments import number_array
+from tdbench.base.errors import cut
 from tdbench.engine.networks import IMAGE_SHAPE
 from tdbench.engine.protocol import TrainingProtocol
 
@@ -41,10 +43,10 @@ class ImageSet:
 
     def checked_labels(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         """(B, N) uint8 label vectors, or a ValueError that says what is wrong with them."""
-        array = np.asarray(labels)
+        array = number_array("labels", labels)
         if array.ndim != 2 or array.shape[1] != self.n:
-            raise ValueError(f"expected label vectors with shape (B, N={self.n}), got {array.shape}")
-        if not np.isin(array, (0, 1)).all() or (array.sum(axis=1) != self.n_positives).any():
+            raise ValueError(f"expected label vectors with shape (B, N={self.n}), got {cut(str(array.shape), 80)}")
+        if not np.isin(array, (0, 1)).all() or (array.sum(axis=1, dtype=np.int64) != self.n_positives).any():
             raise ValueError(f"a label vector has exactly P={self.n_positives} ones and otherwise zeros")
         return array.astype(np.uint8)
 
