@@ -14,10 +14,14 @@ class UserError(Exception):
     """Something the user can mend. The command line prints it as one line and exits with 2."""
 
 
+def escaped(text: str) -> str:
+    """The text without what drives a terminal: control characters become escapes, as does half a surrogate pair."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def printable(text: str) -> str:
-    """The text in one line without control characters: they become escapes, as does half of a surrogate pair."""
-    line = " ".join(text.split())
-    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    """The text in one line, with single spaces and without control characters."""
+    return escaped(" ".join(text.split()))
 
 
 def echo(value: object) -> str:

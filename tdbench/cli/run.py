@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tdbench.base.errors import escaped
 from tdbench.cli.options import interruptible
 from tdbench.cli.run_options import default, shared_options
 
@@ -37,6 +38,6 @@ def run(**settings: Any) -> None:
     with interruptible("--resume"):
         result = run_search(**settings, progress=True)
     for line in run_summary(result):
-        click.echo(line)
+        print(escaped(line))
     if result.row.status != "ok":
         raise click.exceptions.Exit(1)
