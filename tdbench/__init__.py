@@ -1,21 +1,20 @@
 """tdbench: a benchmark of optimizers on task discovery.
 
-The public names. `TaskSpace`, `run` and `bench` are imported when first used, so that a searcher's worker process
-starts without torch.
+The public names, each imported when it is first used: a searcher's process starts without torch, and Ctrl-C while the
+command line starts is one line.
 """
 
 from __future__ import annotations
 
 import typing
 
-from tdbench.base.errors import UserError
-from tdbench.searchers.hookspecs import RegisterReduction, RegisterSearcher, hookimpl
-from tdbench.searchers.reduction import Reduction, ReductionProblem
-from tdbench.searchers.searcher import Problem, Searcher
-
 if typing.TYPE_CHECKING:
     from tdbench.api import bench, run
+    from tdbench.base.errors import UserError
     from tdbench.engine.protocol import TrainingProtocol
+    from tdbench.searchers.hookspecs import RegisterReduction, RegisterSearcher, hookimpl
+    from tdbench.searchers.reduction import Reduction, ReductionProblem
+    from tdbench.searchers.searcher import Problem, Searcher
     from tdbench.space.task_space import TaskSpace
 
 __all__ = [
@@ -34,6 +33,14 @@ __all__ = [
 ]
 
 _LAZY = {
+    "UserError": "base.errors.UserError",
+    "Problem": "searchers.searcher.Problem",
+    "Searcher": "searchers.searcher.Searcher",
+    "Reduction": "searchers.reduction.Reduction",
+    "ReductionProblem": "searchers.reduction.ReductionProblem",
+    "RegisterReduction": "searchers.hookspecs.RegisterReduction",
+    "RegisterSearcher": "searchers.hookspecs.RegisterSearcher",
+    "hookimpl": "searchers.hookspecs.hookimpl",
     "TaskSpace": "space.task_space.TaskSpace",
     "TrainingProtocol": "engine.protocol.TrainingProtocol",
     "Protocol": "engine.protocol.TrainingProtocol",  # its name in 0.1.0

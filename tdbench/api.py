@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from tdbench.arena.campaign import default_engine, run_all
-from tdbench.base.errors import UserError, nearest
+from tdbench.base.arguments import members, whole
+from tdbench.base.errors import UserError, echo, nearest
 from tdbench.base.stats import Estimate
 from tdbench.leaderboard.threshold import checked_threshold, task_threshold
 from tdbench.report.pictures import write_run_picture
 from tdbench.searchers.catalogue import find_plugins
 from tdbench.searchers.reduction import IDENTITY
-from tdbench.settings import Options, RunSettings
+from tdbench.settings import MOST, Options, RunSettings
 from tdbench.space.sources import load_source
 from tdbench.store.curves import RememberedTrainings
 from tdbench.store.result import Result, picture_path
@@ -63,7 +64,7 @@ def bench(
     searchers: str | Sequence[str],
     seeds: int | Sequence[int] = 10,
     space_seeds: int | Sequence[int] = (0,),
-    data: str | Sequence[str] = "digits",
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "digits",
     n: int | Sequence[int] = 50,
     ratio: int | Sequence[int] = 4,
     reductions: str | Sequence[str] = IDENTITY,
@@ -95,13 +96,22 @@ def bench(
             raise UserError(f"bench takes {several}, not {one}")
     if "threshold" in settings:
         raise UserError("bench takes no threshold, only run does")
-    base, options = split_settings(settings)
-    all_seeds = range(int(seeds)) if isinstance(seeds, Integral) else seeds
-    axes = [_several(axis) for axis in (data, n, ratio, space_seeds, searchers, reductions, all_seeds)]
-    names = ("data", "n", "ratio", "space_seed", "searcher", "reduction", "seed")
-    if any(len(axis) == 0 for axis in axes):
+    many = isinstance(seeds, Iterable)
+    axes = {
+        "data": _several("data", data),
+        "n": _several("n", n),
+        "ratio": _several("ratio", ratio),
+        "space_seed": _several("space_seeds", space_seeds),
+        "searcher": _several("searchers", searchers),
+        "reduction": _several("reductions", reductions),
+        "seed": _several("seeds", seeds) if many else range(whole("seeds", seeds, most=MOST)),
+    }
+    if any(len(axis) == 0 for axis in axes.values()):
         raise UserError("bench needs at least one searcher, one seed, one space and one reduction")
-    runs = [replace(base, **dict(zip(names, point, strict=True))) for point in itertools.product(*axes)]
+    base, options = split_settings({**settings, **{name: axis[0] for name, axis in axes.items()}})
+    if math.prod(map(len, axes.values())) > MOST:
+        raise UserError(f"bench can have at most {MOST} runs, got {math.prod(map(len, axes.values()))}")
+    runs = [replace(base, **dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())]
     plugins = find_plugins(options.plugins, extra_must_load=True)
     if any(run.reduction == IDENTITY for run in runs):
         runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]
@@ -112,10 +122,9 @@ def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
     """Settings by name, divided between the two dataclasses. Raises UserError for a name that neither has."""
     for name in settings:
         if name not in RUN_FIELDS and name not in OPTION_FIELDS:
-            raise UserError(f"unknown setting {name!r}{nearest(name, (*RUN_FIELDS, *OPTION_FIELDS))}")
-    chosen: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
-    options = Options(**{name: v for name, v in chosen.items() if name in OPTION_FIELDS})
-    of_runs = {name: v for name, v in chosen.items() if name in RUN_FIELDS}
+            raise UserError(f"unknown setting {echo(name)}{nearest(name, (*RUN_FIELDS, *OPTION_FIELDS))}")
+    options = Options(**{name: v for name, v in settings.items() if name in OPTION_FIELDS})
+    of_runs = {name: v for name, v in settings.items() if name in RUN_FIELDS}
     return RunSettings(**{**of_runs, "sealed": options.seal}), options  # users give the key file, results its seal
 
 
@@ -151,5 +160,6 @@ def _t_task(threshold: float | str | None, result: Result, settings: RunSettings
         trainings.close()
 
 
-def _several(value: Any) -> Sequence[Any]:
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+def _several(name: str, value: Any) -> Sequence[Any]:
+    alone = isinstance(value, str | bytes | os.PathLike) or not isinstance(value, Iterable)
+    return [value] if alone else members(name, value, MOST)

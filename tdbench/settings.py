@@ -11,13 +11,14 @@ import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from tdbench.base.arguments import check_most, check_strings, make_whole, shown
-from tdbench.base.errors import UserError
+from tdbench.base.arguments import members, path_text, real, set_fields, shown, text, truth, whole
+from tdbench.base.errors import UserError, echo
+from tdbench.engine import check_engine
 from tdbench.searchers.reduction import IDENTITY, full_name
+from tdbench.space.references import CHOICES as REFERENCES
 from tdbench.space.seal import SEAL_DIGITS, Key
 from tdbench.space.settings import SpaceSettings, check_seed
 from tdbench.space.task_space import NOISE_MODES, TaskSpace
@@ -71,33 +72,29 @@ class RunSettings(SpaceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._make_lr_a_float()
-        make_whole(self, "seed", "budget", "batch", "replicates", "confirm")
-        check_strings(self, "searcher", "noise", "recommend", "engine", "device", "reduction", "sealed")
-        for name in ("batch", "budget", "replicates"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        check_most(self, budget=10**9, batch=MOST, replicates=MOST, confirm=MOST)
+        set_fields(
+            self,
+            searcher=text("searcher", self.searcher),
+            seed=check_seed("seed", self.seed),
+            budget=whole("budget", self.budget, 1, 10**9),
+            batch=whole("batch", self.batch, 1, MOST),
+            replicates=whole("replicates", self.replicates, 1, MOST),
+            noise=text("noise", self.noise, NOISE_MODES),
+            confirm=whole("confirm", self.confirm, most=MOST),
+            recommend=text("recommend", self.recommend),
+            reduction=text("reduction", self.reduction),
+            sealed=text("sealed", self.sealed),
+        )
+        check_engine(self.engine, self.device)
         if self.confirm < 2:
             raise UserError(f"confirm must be at least 2 replicates (it has a standard error), got {self.confirm}")
         if self.budget < self.batch:
             raise UserError(f"budget must hold at least one batch of {self.batch}, got {self.budget}; lower --batch")
-        if self.noise not in NOISE_MODES:
-            raise UserError(f"noise must be one of {', '.join(NOISE_MODES)}, got {self.noise!r}")
         self._check_recommend()
-        check_seed("seed", self.seed)
         if not re.fullmatch(f"([0-9a-f]{{{SEAL_DIGITS}}})?", self.sealed):
             raise UserError(
-                f"a seal has {SEAL_DIGITS} hex digits, got {self.sealed!r}; the file of a key goes to the options"
+                f"a seal has {SEAL_DIGITS} hex digits, got {echo(self.sealed)}; the file of a key goes to the options"
             )
-
-    def _make_lr_a_float(self) -> None:
-        """1 and 1.0 are one learning rate, and so one run. What is no number is refused with the space's protocol."""
-        if isinstance(self.lr, Real) and not isinstance(self.lr, bool):
-            try:
-                object.__setattr__(self, "lr", float(self.lr))
-            except OverflowError:
-                raise UserError("lr must be a positive number, got one of more than 308 digits") from None
 
     def _check_recommend(self) -> None:
         share = race_share(self.recommend)
@@ -105,7 +102,9 @@ class RunSettings(SpaceSettings):
             check_race(self.recommend, self.budget, self.batch)
             object.__setattr__(self, "recommend", f"race:{share!r}")  # .25 and 0.250 are one rule
         elif self.recommend not in RECOMMEND_RULES:
-            raise UserError(f"recommend must be one of {', '.join(RECOMMEND_RULES)}, race:F, got {self.recommend!r}")
+            raise UserError(
+                f"recommend must be one of {', '.join(RECOMMEND_RULES)}, race:F, got {echo(self.recommend)}"
+            )
 
     @property
     def search_budget(self) -> int:
@@ -175,12 +174,14 @@ class Options:
         progress: show a live progress bar.
         sealed: the file of the key that draws the confirmation replicates (definitions, section 5); None draws them
             from the space seed. Its seal must be the `sealed` of the settings.
+        references: which reference tasks are confirmed beside the results: ``all``, ``few``, ``none``, or ``auto``,
+            which is ``all`` where they cost at most as many trainings as the search, else ``few``.
     """
 
     out: str | os.PathLike[str] = DEFAULT_OUT
     resume: bool = False
     again: bool = False
-    data_dir: str | None = None
+    data_dir: str | os.PathLike[str] | None = None
     download: bool = False
     plugins: tuple[str, ...] = ()
     ask_timeout: float = 600.0
@@ -190,23 +191,25 @@ class Options:
     workers: int = 64
     progress: bool = False
     sealed: str | os.PathLike[str] | None = None
+    references: str = "auto"
 
     def __post_init__(self) -> None:
-        if isinstance(self.plugins, str):
-            object.__setattr__(self, "plugins", (self.plugins,))
-        given = () if self.threads is None else ("threads",)
-        make_whole(self, "memory_limit", "workers", *given)
-        for name in ("ask_timeout", "start_timeout", "memory_limit", "workers"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and value > 0):
-                raise UserError(f"{shown(name)} must be a number above 0, got {value!r}")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads must be at least 1, got {self.threads}")
-        check_most(self, ask_timeout=MOST, start_timeout=MOST, memory_limit=10**9, workers=MOST)
-        if self.threads is not None:
-            check_most(self, threads=4096)
-        if not (self.sealed is None or isinstance(self.sealed, (str, os.PathLike))):
-            raise UserError(f"sealed must be the path of a key file, got {self.sealed!r}")
+        plugins = (self.plugins,) if isinstance(self.plugins, str | os.PathLike) else self.plugins
+        set_fields(
+            self,
+            out=path_text("out", self.out),
+            data_dir=None if self.data_dir is None else path_text("data-dir", self.data_dir),
+            plugins=tuple(path_text("a plugin", plugin) for plugin in members("plugins", plugins)),
+            threads=None if self.threads is None else whole("threads", self.threads, 1, 4096),
+            sealed=None if self.sealed is None else path_text("sealed", self.sealed),
+            references=text("references", self.references, REFERENCES),
+        )
+        for name, most in (("memory_limit", 10**9), ("workers", MOST)):
+            set_fields(self, **{name: whole(shown(name), getattr(self, name), 1, most)})
+        for name in ("ask_timeout", "start_timeout"):
+            set_fields(self, **{name: real(shown(name), getattr(self, name), "a number above 0", MOST)})
+        for name in ("resume", "again", "download", "progress"):
+            set_fields(self, **{name: truth(name, getattr(self, name))})
 
     @property
     def folder(self) -> Path:
@@ -239,7 +242,7 @@ def race_share(recommend: str) -> float | None:
     if not 0 < share < 1:
         raise UserError(
             f"recommend {RACE}:F needs an F between 0 and 1, the share of the budget that it takes, "
-            f"such as {RACE}:0.25; got {recommend!r}"
+            f"such as {RACE}:0.25; got {echo(recommend)}"
         )
     return share
 

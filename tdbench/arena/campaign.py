@@ -21,6 +21,7 @@ from tdbench.engine import Engine, make_engine
 from tdbench.searchers.reduction import IDENTITY, JOINT, ReductionProblem
 from tdbench.searchers.registry import Plugins, Registration
 from tdbench.settings import Options, RunSettings
+from tdbench.space.references import chosen
 from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import Source, load_source
 from tdbench.space.task_space import TaskSpace
@@ -268,11 +269,12 @@ def _outcome(record: RunRecord, store: Store) -> str:
 
 
 def _confirm_references(arena: Arena, runs: Sequence[LiveRun]) -> None:
-    """Score the reference tasks of every space like everything else, once for each space and engine."""
-    done: set[tuple[str, str, int]] = set()
+    """Score the reference tasks that are asked for like everything else, once for each space and engine."""
+    arena.progress.reference_tasks()
+    cases: dict[tuple[str, str, int], list[LiveRun]] = {}
     for run in runs:
-        case = (run.space.identity, run.tag, run.settings.confirm)
-        if case in done:
-            continue
-        done.add(case)
-        arena.confirm(run, [task.labels for task in space_references(arena.store, run.space.identity)])
+        cases.setdefault((run.space.identity, run.tag, run.settings.confirm), []).append(run)
+    for (space, _, confirm), members in cases.items():
+        searched = sum(run.settings.budget * run.settings.replicates for run in members)
+        tasks = chosen(space_references(arena.store, space), arena.options.references, confirm, searched)
+        arena.confirm(members[0], [task.labels for task in tasks])

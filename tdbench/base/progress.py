@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -18,7 +19,10 @@ from rich.progress import Progress as Bars
 
 
 class Progress:
-    """A bar for evaluations, and one for the trainings of confirmations. Nothing is drawn unless `shown`."""
+    """A bar each for evaluations, for the trainings of confirmations, and for those of reference tasks.
+
+    Nothing is drawn unless `shown`.
+    """
 
     def __init__(self, evaluations: int, shown: bool) -> None:
         self._best = -math.inf
@@ -35,7 +39,7 @@ class Progress:
             speed_estimate_period=120,
         )
         self._evaluations = self._bars.add_task("evaluations", total=evaluations, rate="", note="")
-        self._extra = self._bars.add_task("confirming", total=0, rate="", note="", visible=False)
+        self._extra = self._extra_line("confirmations")
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -59,14 +63,21 @@ class Progress:
         total = self._bars.tasks[0].total or 0
         self._bars.update(self._evaluations, total=total - evaluations)
 
+    def reference_tasks(self) -> None:
+        """From now on, extra trainings are those of reference tasks."""
+        self._extra = self._extra_line("reference tasks")
+
     def expect_extra(self, trainings: int) -> None:
-        """Add trainings for confirmations to their total."""
-        total = self._bars.tasks[1].total or 0
+        """Add trainings, of confirmations or of reference tasks, to their total."""
+        total = self._bars.tasks[self._extra].total or 0
         self._bars.update(self._extra, total=total + trainings, visible=True)
 
     def extra(self, trainings: int) -> None:
-        """Count trainings for confirmations that are done."""
+        """Count trainings, of confirmations or of reference tasks, that are done."""
         self._bars.update(self._extra, advance=trainings)
+
+    def _extra_line(self, what: str) -> TaskID:
+        return self._bars.add_task(what, total=0, rate="", note="trainings", visible=False)
 
 
 class Counting:

@@ -7,13 +7,20 @@ each, and a help page or a misspelled option should not wait for them.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import NoReturn
 
-import click
+try:
+    import click
 
-from tdbench.base.errors import UserError, nearest
+    from tdbench.base.errors import UserError, cut, nearest, printable
+except KeyboardInterrupt:  # Ctrl-C while Python starts
+    sys.stderr.write("error: stopped\n")
+    raise SystemExit(130) from None
+
+LONGEST_ERROR = 1000  # characters
 
 # In the order of the help page. Each is defined under its name, with _ for -, in the module of that name.
 COMMANDS = (
@@ -52,8 +59,11 @@ def tdbench(debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """The entry point: an error meant for people is one line and exit status 2, Ctrl-C is 130."""
-    arguments = (sys.argv[1:] if args is None else args) or ["--help"]
     try:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is escaped
+                stream.reconfigure(errors="backslashreplace")
+        arguments = (sys.argv[1:] if args is None else args) or ["--help"]
         code = tdbench.main(arguments, prog_name="tdbench", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
@@ -62,7 +72,8 @@ def main(args: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader of the output has gone, as `| head` does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - nothing is left to be flushed at exit
         sys.exit(1)
-    except (UserError, OSError, MemoryError) as error:  # wrong input; a full or vanished disk; a machine too small
+    # Wrong input; a full or vanished disk; a machine too small; a value too large or nested too deeply.
+    except (UserError, OSError, MemoryError, OverflowError, RecursionError) as error:
         if "--debug" in arguments:
             raise
         _complain(f"there is not enough memory: {error}" if isinstance(error, MemoryError) else str(error))
@@ -73,4 +84,5 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 
 def _complain(message: str) -> None:
-    click.echo("error: " + " ".join(message.split()), err=True)
+    # Not with click.echo, which writes UTF-8 where the terminal says that it knows ASCII only.
+    print("error: " + cut(printable(message), LONGEST_ERROR), file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tdbench.base.errors import escaped
 from tdbench.cli.options import PATH
 from tdbench.settings import DEFAULT_OUT
 
@@ -21,6 +22,6 @@ def export(form: str, out: Path, to: Path, force: bool) -> None:
 
     written = write(out, to, form, force=force)
     for note in written.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(f"note: {escaped(note)}", err=True)
     for file in written.files:
         click.echo(f"wrote {file}")

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tdbench.base.errors import escaped
+
 F = TypeVar("F", bound=Callable[..., Any])
 PATH: click.Path = click.Path(path_type=Path)
 
@@ -50,5 +52,5 @@ def interruptible(resume: str = "") -> Iterator[None]:
     except KeyboardInterrupt:
         words = sys.argv[1:] + ([resume] if resume and resume not in sys.argv else [])
         command = shlex.join(["tdbench", *words])
-        click.echo(f"stopped; everything evaluated is kept. Go on with: {command}", err=True)
+        click.echo(f"stopped; everything evaluated is kept. Go on with: {escaped(command)}", err=True)
         raise click.exceptions.Exit(130) from None

@@ -8,10 +8,12 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tdbench.base.errors import escaped, printable
 from tdbench.base.table import Table
 
 if TYPE_CHECKING:
@@ -46,8 +48,9 @@ def show(
         lines: below the tables. They go to standard error where the output is for programs, unless a document has
             their content.
     """
+    lines = [escaped(line) for line in lines]
     if form == "table":
-        _print_terminal(tables, lines)
+        _print_terminal([_printable(table) for table in tables], lines)
         return
     if form == "md":
         _print_markdown(tables, lines)
@@ -88,6 +91,17 @@ def _print_terminal(tables: Sequence[Table], lines: Sequence[str]) -> None:
         console.print()
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+
+
+def _printable(table: Table) -> Table:
+    """Names and errors come from plugins and files: nothing in them drives the terminal."""
+    return replace(
+        table,
+        title=escaped(table.title),
+        columns=tuple(map(escaped, table.columns)),
+        rows=tuple(tuple(map(printable, row)) for row in table.rows),
+        notes=tuple(map(escaped, table.notes)),
+    )
 
 
 def _drawn(table: Table) -> RichTable:
@@ -160,13 +174,13 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return repr(value)
-    text = " ".join(str(value).split())
+    text = printable(str(value))
     # As in leaderboard files: a spreadsheet runs a cell that begins like a formula; an apostrophe makes it text.
     return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@", "'")) else text
 
 
 def _escaped(text: str) -> str:
     # Names come from plugins and files: no HTML, no cell borders, no emphasis, no links.
-    text = html.escape(" ".join(text.split()), quote=False)
+    text = html.escape(printable(text), quote=False)
     text = "".join(f"\\{character}" if character in "\\|*_`" else character for character in text)
     return text.replace("](", "]\\(")

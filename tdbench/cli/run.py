@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
+from tdbench.base.errors import escaped
 from tdbench.cli.options import interruptible
 from tdbench.cli.run_options import default, shared_options
 
@@ -37,8 +39,8 @@ def run(**settings: Any) -> None:
     with interruptible("--resume"):
         result = run_search(**settings, progress=True)
     for line in run_summary(result):
-        click.echo(line)
+        print(escaped(line))
     for line in replaced_rows([result]):
-        click.echo(line, err=True)
+        print(escaped(line), file=sys.stderr)
     if result.row.status != "ok":
         raise click.exceptions.Exit(1)

@@ -11,6 +11,7 @@ import click
 from tdbench.cli.options import PATH, names, plugin_option
 from tdbench.engine.protocol import SPLITS
 from tdbench.settings import Options, RunSettings
+from tdbench.space.references import CHOICES as REFERENCES
 from tdbench.space.task_space import NOISE_MODES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +42,10 @@ _SHARED: list[Callable[[Any], Any]] = [
                  help="What is confirmed: the searcher's own recommendation where it makes one, the best told, or the "
                       "winner of a race of the leading candidates that takes the last fraction F of the budget.",
                  **default("recommend")),
+    click.option("--references", type=click.Choice(REFERENCES),
+                 help="Reference tasks to confirm beside the result; auto: all where they cost no more trainings than "
+                      "the search, else few.",
+                 **default("references")),
     click.option("--engine", help="auto, native, batched or reference.", **default("engine")),
     click.option("--device", help="auto, cpu or cuda.", **default("device")),
     click.option("--threads", type=int, help="CPU threads of the engine; one per core by default."),

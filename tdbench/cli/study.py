@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tdbench.base.errors import UserError, nearest
+from tdbench.base.errors import UserError, nearest, printable
 from tdbench.cli.options import PATH, interruptible, names, numbers
 from tdbench.settings import Options
 
@@ -132,7 +132,7 @@ def _run(studies: list[Study], given: dict[str, Any]) -> None:
                 if len(studies) == 1:
                     raise
                 failed.append(study.name)
-                click.echo(f"{study.name}: not run: {error}", err=True)
+                click.echo(f"{study.name}: not run: {printable(str(error))}", err=True)
                 continue
             table, picture, _ = write_findings(study.name, findings, options.folder)
             click.echo(f"{study.name}: {findings.paragraph}\ntable   {table}\nfigure  {picture}\n")

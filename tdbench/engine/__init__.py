@@ -4,6 +4,16 @@ It imports `base` only.
 """
 
 from tdbench.engine.batch import TrainingBatch
-from tdbench.engine.engine import DEVICES, ENGINES, Engine, Stopped, Trained, cuda_available, make_engine
+from tdbench.engine.engine import DEVICES, ENGINES, Engine, Stopped, Trained, check_engine, cuda_available, make_engine
 
-__all__ = ["DEVICES", "ENGINES", "Engine", "Stopped", "Trained", "TrainingBatch", "cuda_available", "make_engine"]
+__all__ = [
+    "DEVICES",
+    "ENGINES",
+    "Engine",
+    "Stopped",
+    "Trained",
+    "TrainingBatch",
+    "check_engine",
+    "cuda_available",
+    "make_engine",
+]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.arguments import text
 from tdbench.base.errors import UserError, nearest
 from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.protocol import TrainingProtocol
@@ -118,10 +119,7 @@ def make_engine(name: str = "auto", device: str = "auto", threads: int | None = 
     Raises:
         UserError: unknown name, no CUDA device, or no native kernel.
     """
-    if name not in ("auto", *ENGINES):
-        raise UserError(f"unknown engine {name!r}{nearest(name, ('auto', *ENGINES))}")
-    if device not in ("auto", *DEVICES):
-        raise UserError(f"unknown device {device!r}{nearest(device, ('auto', *DEVICES))}")
+    check_engine(name, device)
     if device == "cuda" and not cuda_available():
         raise UserError("device cuda was asked for, but torch sees no CUDA device here; use --device cpu")
     if device == "auto":
@@ -133,6 +131,14 @@ def make_engine(name: str = "auto", device: str = "auto", threads: int | None = 
     if name == "native" and device != "cpu":
         raise UserError("engine native runs on the CPU; use --engine batched with --device cuda")
     return _engine(name, device, threads)
+
+
+def check_engine(name: str, device: str) -> None:
+    """Raises UserError for names that no engine and no device has, without making one."""
+    if text("engine", name) not in ("auto", *ENGINES):
+        raise UserError(f"unknown engine {name!r}{nearest(name, ('auto', *ENGINES))}")
+    if text("device", device) not in ("auto", *DEVICES):
+        raise UserError(f"unknown device {device!r}{nearest(device, ('auto', *DEVICES))}")
 
 
 @functools.cache

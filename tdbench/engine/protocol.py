@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.arguments import real, set_fields, text, whole
 from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, permutation, split_key
 
 SPLITS = ("stratified", "random")
 VALIDATION_SHARE = 0.2
 ROLLING_WINDOW = 5
+MOST_LR = 1e6  # far above any use
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,10 @@ class TrainingProtocol:
 
     def __post_init__(self) -> None:
         # 1 and 1.0, or numpy's and Python's numbers, must give the same protocol and identity.
-        object.__setattr__(self, "steps", operator.index(self.steps))
-        object.__setattr__(self, "lr", float(self.lr))
+        set_fields(self, steps=whole("steps", self.steps), lr=real("lr", self.lr, "a positive number", MOST_LR))
         if self.steps < ROLLING_WINDOW:
             raise UserError(f"steps must be at least {ROLLING_WINDOW} (the rolling median's window), got {self.steps}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise UserError(f"lr must be a positive number, got {self.lr}")
-        if self.split not in SPLITS:
-            raise UserError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
+        set_fields(self, split=text("split", self.split, SPLITS))
 
 
 def validation_counts(n_images: int, n_positives: int) -> tuple[int, int]:

@@ -60,6 +60,8 @@ def _references(result: Result) -> Iterator[str]:
         yield f"reference   {best.mean:.3f} +- {best.se:.3f}   the best: {kind} '{best.task.name}'"
         better = sum(reference.mean > result.row.confirmed for reference in known)
         yield f"            {better} of {len(known)} reference tasks confirm higher than what was found"
+    if not result.references:
+        yield "reference   none confirmed; --references all --resume adds them"
 
 
 def _task(result: Result) -> Iterator[str]:

@@ -89,7 +89,8 @@ def _ranking_row(standing: Standing) -> tuple[str, ...]:
 
 def _references(table: SpaceTable) -> Table:
     lines = tuple((line.name, number(line.mean)) for line in table.reference_summary)
-    return Table("Reference lines, confirmed; no searcher is told of them", ("labelings", "confirmed"), lines)
+    title = f"Reference lines, confirmed: {len(table.references)} labelings that no searcher is told of"
+    return Table(title, ("labelings", "confirmed"), lines)
 
 
 def _improvement(table: SpaceTable) -> Table:

@@ -6,15 +6,17 @@ It is made from random labelings of image sets of the same setting, for `tdbench
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.errors import UserError
+from tdbench.base.errors import UserError, echo
 from tdbench.base.stats import Estimate, two_stage_interval
 from tdbench.space.executor import Request, study_request
 from tdbench.space.settings import SpaceSettings
@@ -62,12 +64,12 @@ def task_threshold(trainings: RememberedTrainings, source: Source, settings: Spa
 
 def checked_threshold(value: object) -> float | str:
     """``auto`` or a number from -1 to 1. Raises UserError for anything else."""
-    if value == AUTO:
+    if isinstance(value, str) and value == AUTO:
         return AUTO
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
+    number = math.nan
+    if isinstance(value, str | Real) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(value)
     if not -1 <= number <= 1:
-        raise UserError(f"threshold must be {AUTO} or a number from -1 to 1, got {value!r}")
+        raise UserError(f"threshold must be {AUTO} or a number from -1 to 1, got {echo(value)}")
     return number

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.arguments import number_array
 from tdbench.base.errors import wrong_shape
 from tdbench.engine.networks import IMAGE_SHAPE
 from tdbench.engine.protocol import TrainingProtocol
@@ -42,10 +43,10 @@ class ImageSet:
 
     def checked_labels(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         """(B, N) uint8 label vectors. Raises ValueError, with the reason, if they are not label vectors of this set."""
-        array = np.asarray(labels)
+        array = number_array("labels", labels)
         if array.ndim != 2 or array.shape[1] != self.n:
             raise ValueError(wrong_shape("label vectors", ("B", self.n), array.shape))
-        if not np.isin(array, (0, 1)).all() or (array.sum(axis=1) != self.n_positives).any():
+        if not np.isin(array, (0, 1)).all() or (array.sum(axis=1, dtype=np.int64) != self.n_positives).any():
             raise ValueError(f"expected label vectors with exactly P={self.n_positives} ones and otherwise zeros")
         return array.astype(np.uint8)
 

@@ -13,6 +13,8 @@ from tdbench.base.rng import random_labelings
 from tdbench.space.labelings import decode
 
 RANDOM_TASKS = 8
+CHOICES = ("auto", "all", "few", "none")
+FEW_CLASSES, FEW_STATISTICS, FEW_RANDOM = 5, ("brightest", "reddest minus bluest"), 2
 Pixels = Any  # (N, 32, 32, 3) float64 in 0..255
 
 
@@ -56,6 +58,26 @@ def all_tasks(pixels: NDArray[np.uint8], class_of: NDArray[np.int64], classes: S
         *pixel_tasks(pixels, n_positives),
         *random_tasks(len(class_of), n_positives),
     ]
+
+
+def chosen(tasks: Sequence[ReferenceTask], choice: str, confirm: int, searched: int) -> list[ReferenceTask]:
+    """Those of all reference tasks of a space that are to be confirmed (definitions, section 2).
+
+    Args:
+        choice: one of `CHOICES`. ``auto`` is ``all`` where they cost at most as many trainings as the search, else
+            ``few``: the first 5 class tasks, 2 pixel statistics and 2 random labelings.
+        confirm: trainings of one reference task.
+        searched: trainings of the evaluations of all runs on the space.
+    """
+    if choice == "auto":
+        choice = "all" if len(tasks) * confirm <= searched else "few"
+    if choice == "all":
+        return list(tasks)
+    if choice == "none":
+        return []
+    kinds = {kind: [task for task in tasks if task.kind == kind] for kind in ("class", "pixel", "random")}
+    statistics = [task for task in kinds["pixel"] if task.name in FEW_STATISTICS]
+    return [*kinds["class"][:FEW_CLASSES], *statistics, *kinds["random"][:FEW_RANDOM]]
 
 
 def _brightness(p: Pixels) -> Pixels:

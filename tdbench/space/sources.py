@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.errors import UserError, nearest, wrong_shape
+from tdbench.base.arguments import number_array, path_text, set_fields, strings, truth
+from tdbench.base.errors import UserError, echo, nearest, wrong_shape
 
 SIDE = 32
 NAMED = ("digits", "cifar10", "cifar100")
@@ -31,6 +32,9 @@ class Source:
         images: (n, 32, 32, 3) uint8.
         labels: (n,) class indices into `label_names`.
         label_names: one name per class.
+
+    Raises:
+        UserError: a field of another type or shape, or a label without a name.
     """
 
     name: str
@@ -38,8 +42,26 @@ class Source:
     labels: NDArray[np.int64]
     label_names: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise UserError(f"name must be a string, got {echo(self.name)}")
+        set_fields(self, label_names=strings("label_names", self.label_names))
+        images, labels = np.asarray(number_array("images", self.images)), number_array("labels", self.labels)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (SIDE, SIDE, 3):
+            raise UserError(f"expected images (n, {SIDE}, {SIDE}, 3) uint8, got {images.shape} {images.dtype}")
+        if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+            raise UserError(f"expected labels ({len(images)},) of integers, got {labels.shape} {labels.dtype}")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.label_names):
+            raise UserError(
+                f"labels must be from 0 to {len(self.label_names) - 1}, the last of label_names, "
+                f"got {labels.min()} to {labels.max()}"
+            )
+        set_fields(self, images=images, labels=labels.astype(np.int64, copy=False))
 
-def load_source(data: str, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> Source:
+
+def load_source(
+    data: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None, download: bool = False
+) -> Source:
     """The source called `data`: ``digits``, ``cifar10``, ``cifar100``, or the path of an `.npz`.
 
     Args:
@@ -49,13 +71,17 @@ def load_source(data: str, data_dir: str | os.PathLike[str] | None = None, downl
     Raises:
         UserError: unknown source, missing or damaged files, or an `.npz` without proper images and labels.
     """
+    data, download = path_text("data", data), truth("download", download)
+    folder = default_data_dir() if data_dir is None else Path(path_text("data_dir", data_dir))
     if data == "digits":
         return _digits()
     if data in NAMED:
-        return _cifar(data, Path(data_dir) if data_dir is not None else default_data_dir(), download)
+        return _cifar(data, folder, download)
     if data.endswith(".npz"):
         return _npz(Path(data))
-    raise UserError(f"unknown data {data!r}: expected {', '.join(NAMED)} or the path of an .npz{nearest(data, NAMED)}")
+    raise UserError(
+        f"unknown data {echo(data)}: expected {', '.join(NAMED)} or the path of an .npz{nearest(data, NAMED)}"
+    )
 
 
 def default_data_dir() -> Path:
@@ -137,7 +163,8 @@ def _checked_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> Source:
     if not names and classes > 10 * len(labels) + 1000:
         raise UserError(f"{path}: labels go up to {classes - 1} for {len(labels)} images; number the classes from 0")
     names = names or tuple(str(c) for c in range(classes))
-    return Source(path.stem, to_rgb32(images), labels.astype(np.int64), names)
+    stem = path.stem.encode(errors="replace").decode()  # the log and the tables are UTF-8
+    return Source(stem, to_rgb32(images), labels.astype(np.int64), names)
 
 
 def _names(path: Path, array: NDArray[Any]) -> tuple[str, ...]:

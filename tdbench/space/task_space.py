@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import hashlib
 import json
-import operator
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.errors import UserError, nearest, wrong_shape
+from tdbench.base.arguments import number_array, path_text, strings, text, truth, whole
+from tdbench.base.errors import UserError, echo, nearest, wrong_shape
 from tdbench.base.rng import Stream, permutation, random_labelings, replicate_seeds
-from tdbench.engine import Engine, make_engine
+from tdbench.engine import Engine, check_engine, make_engine
 from tdbench.engine.networks import NETWORK
 from tdbench.engine.protocol import TrainingProtocol
 from tdbench.space import references
@@ -28,11 +29,13 @@ from tdbench.space.labelings import decode
 from tdbench.space.references import ReferenceTask
 from tdbench.space.score import BLIND_SEEDS
 from tdbench.space.seal import Key
-from tdbench.space.settings import SpaceSettings, check_seed
+from tdbench.space.settings import SpaceSettings, check_classes, check_seed, check_sizes
 from tdbench.space.sources import Source, load_source
 
 NOISE_MODES = ("fresh", "frozen")
 DEFAULT_CONFIRM = 32
+MOST = 10**6  # label vectors or replicates in one call; far above any use
+MAX_EVALUATION = 2**32 - 1  # an evaluation's index is one word of a counter
 
 
 class TaskSpace(ImageSet):
@@ -62,7 +65,7 @@ class TaskSpace(ImageSet):
 
     def __init__(
         self,
-        data: str | Source = "digits",
+        data: str | os.PathLike[str] | Source = "digits",
         *,
         n: int = 50,
         ratio: int = 4,
@@ -91,13 +94,17 @@ class TaskSpace(ImageSet):
         Raises:
             UserError: the sizes do not fit each other or the source, or the source cannot be read.
         """
-        n, ratio, seed = operator.index(n), operator.index(ratio), operator.index(seed)
+        n, ratio, seed = whole("n", n), whole("ratio", ratio), check_seed("space seed", seed)
         check_sizes(n, ratio)
-        check_seed("space seed", seed)
+        if classes is not None:
+            classes = strings("classes", classes)
+        _check_engine(engine, device)
+        data_dir = None if data_dir is None else path_text("data_dir", data_dir)
+        download = truth("download", download)
         protocol = TrainingProtocol(steps, lr, split)
         self.ratio, self.seed = ratio, seed
         n_positives = n // (ratio + 1)
-        source = load_source(data, data_dir, download) if isinstance(data, str) else data
+        source = data if isinstance(data, Source) else load_source(data, data_dir, download)
         self.source = source.name
         chosen = _choose_classes(source, n_positives, ratio, seed, classes)
         self.classes = tuple(source.label_names[c] for c in chosen)
@@ -112,6 +119,8 @@ class TaskSpace(ImageSet):
     @classmethod
     def of(cls, settings: SpaceSettings, source: Source, engine: str | Engine = "auto") -> TaskSpace:
         """The space of these settings, from a source that is read already."""
+        if not isinstance(settings, SpaceSettings):
+            raise UserError(f"settings must be SpaceSettings, got {echo(settings)}")
         return cls(
             source,
             n=settings.n,
@@ -126,6 +135,9 @@ class TaskSpace(ImageSet):
 
     def on(self, engine: Engine) -> TaskSpace:
         """The same space, trained by another engine."""
+        if isinstance(engine, str):
+            raise UserError(f"engine must be one that is made already (tdbench.engine.make_engine), got {echo(engine)}")
+        _check_engine(engine, "auto")
         other = copy.copy(self)
         for made in ("engine", "_evaluator"):
             other.__dict__.pop(made, None)
@@ -184,10 +196,16 @@ class TaskSpace(ImageSet):
         return f"TaskSpace({self.source}, n={self.n}, ratio={self.ratio}, seed={self.seed}, identity={self.identity})"
 
     def decode(self, scores: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """(B, N) label vectors for (B, N) scores: the P highest become 1, ties go to the lower index."""
-        scores = np.asarray(scores, dtype=np.float64)  # an unsigned number would wrap when its sign changes
+        """(B, N) label vectors for (B, N) scores: the P highest become 1, ties go to the lower index.
+
+        Raises:
+            ValueError: scores of another shape, or that are not finite numbers.
+        """
+        scores = number_array("scores", scores).astype(np.float64)  # with another sign, an unsigned number would wrap
         if scores.ndim != 2 or scores.shape[1] != self.n:
             raise ValueError(wrong_shape("scores", ("B", self.n), scores.shape))
+        if not np.isfinite(scores).all():
+            raise ValueError("scores must be finite, got NaN or infinite ones")
         return decode(scores, self.n_positives)
 
     def taskness(
@@ -209,9 +227,11 @@ class TaskSpace(ImageSet):
 
         Raises:
             ValueError: a label vector is not (N,) of 0 and 1 with exactly P ones.
+            UserError: another argument of a wrong type or out of range.
         """
         labels = self.checked_labels(labels)
-        evaluations = first_evaluation + np.arange(len(labels))
+        first = whole("first_evaluation", first_evaluation, 0, MAX_EVALUATION - len(labels) + 1)
+        evaluations = first + np.arange(len(labels))
         seeds = self.told_seeds(evaluations, replicates, noise, run_seed)
         mean: NDArray[np.float64] = self._evaluator.evaluate([Request(self, labels, seeds)])[0].mean(axis=1)
         return mean
@@ -230,20 +250,22 @@ class TaskSpace(ImageSet):
             key: of a sealed confirmation, or its file (definitions, section 5): the replicates are those of the runs
                 that were sealed with it.
         """
-        array = np.asarray(labels)
-        checked = self.checked_labels(np.atleast_2d(array))
-        key = key if key is None or isinstance(key, Key) else Key.read(key)
+        array = number_array("labels", labels)
+        checked = self.checked_labels(array[None] if array.ndim == 1 else array)
+        key = key if key is None or isinstance(key, Key) else Key.read(path_text("key", key))
         request = Request(self, checked, self.confirm_seeds(len(checked), replicates, key))
         values = self._evaluator.evaluate([request])[0]
         return values[0] if array.ndim == 1 else values
 
     def told_seeds(self, evaluations: Any, replicates: int, noise: str, run_seed: int) -> NDArray[np.uint64]:
         """(n, replicates) replicate seeds of the evaluations with these indices (definitions, section 5)."""
-        if noise not in NOISE_MODES:
-            raise UserError(f"noise must be one of {', '.join(NOISE_MODES)}, got {noise!r}")
-        if replicates < 1:
-            raise UserError(f"replicates must be at least 1, got {replicates}")
-        check_seed("seed", run_seed)
+        text("noise", noise, NOISE_MODES)
+        replicates, run_seed = whole("replicates", replicates, 1, MOST), check_seed("run_seed", run_seed)
+        evaluations = number_array("evaluations", evaluations)
+        if evaluations.ndim != 1 or (evaluations.dtype.kind not in "iu" and len(evaluations)):
+            raise ValueError(f"expected evaluations (n,) of whole numbers, got {echo(evaluations)}")
+        if len(evaluations) and not 0 <= int(evaluations.min()) <= int(evaluations.max()) <= MAX_EVALUATION:
+            raise ValueError(f"evaluations must be from 0 to {MAX_EVALUATION}, got {echo(evaluations)}")
         if noise == "fresh":
             return replicate_seeds(Stream.FRESH, self.seed, run_seed, evaluations, replicates)
         frozen = replicate_seeds(Stream.FROZEN, self.seed, 0, [0], replicates)
@@ -251,14 +273,17 @@ class TaskSpace(ImageSet):
 
     def confirm_seeds(self, count: int, replicates: int, key: Key | None = None) -> NDArray[np.uint64]:
         """(count, replicates) seeds of the confirmation, of the one that `key` seals where it is given; equal rows."""
+        count, replicates = whole("count", count, 0, MOST), whole("replicates", replicates, 1, MOST)
         if key is None:
             return np.repeat(replicate_seeds(Stream.CONFIRM, self.seed, 0, [0], replicates), count, axis=0)
+        if not isinstance(key, Key):
+            raise UserError(f"key must be a Key (tdbench.space.seal), got {echo(key)}")
         return np.tile(key.replicate_seeds(self.identity, replicates), (count, 1))
 
     def random_labelings(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
         """(count, N) uniformly random label vectors."""
-        check_seed("seed", seed)
-        return random_labelings(count, self.n, self.n_positives, seed)
+        count = whole("count", count, 0, MOST)
+        return random_labelings(count, self.n, self.n_positives, check_seed("seed", seed))
 
     @functools.cached_property
     def reference_tasks(self) -> tuple[ReferenceTask, ...]:
@@ -268,19 +293,15 @@ class TaskSpace(ImageSet):
         )
 
 
-def check_sizes(n: int, ratio: int) -> None:
-    """Raises UserError if no image set of any source can have N images at that ratio."""
-    if ratio < 1:
-        raise UserError(f"ratio must be at least 1 negative per positive, got {ratio}")
-    if n < 1:
-        raise UserError(f"n must be a positive number of images, got {n}")
-    group = ratio + 1
-    if n % group:
-        lower, upper = n // group * group, (n // group + 1) * group
-        valid = f"{lower} or {upper}" if lower >= 2 * group else str(max(upper, 2 * group))
-        raise UserError(f"n must be divisible by ratio + 1 = {group}, got {n}; the nearest valid n is {valid}")
-    if n // group < 2:
-        raise UserError(f"n = {n} at 1:{ratio} leaves one positive; the smallest valid n is {2 * group}")
+def _check_engine(engine: object, device: object) -> None:
+    """Raises UserError for anything but an engine or its name, and the name of a device."""
+    name = engine if isinstance(engine, str) else "auto"
+    check_engine(name, device)  # type: ignore[arg-type]
+    known = isinstance(engine, str)
+    with contextlib.suppress(Exception):  # an object may raise anything
+        known = known or callable(getattr(engine, "curves", None))
+    if not known:
+        raise UserError(f"engine must be a name or an engine, got {echo(engine)}")
 
 
 def _choose_classes(source: Source, per_class: int, ratio: int, seed: int, classes: Sequence[str] | None) -> list[int]:
@@ -289,9 +310,8 @@ def _choose_classes(source: Source, per_class: int, ratio: int, seed: int, class
     if classes is not None:
         unknown = [name for name in classes if name not in source.label_names]
         if unknown:
-            raise UserError(f"{source.name} has no class {unknown[0]!r}{nearest(unknown[0], source.label_names)}")
-        if len(classes) != wanted or len(set(classes)) != wanted:
-            raise UserError(f"expected ratio + 1 = {wanted} different classes, got {', '.join(classes)}")
+            raise UserError(f"{source.name} has no class {echo(unknown[0])}{nearest(unknown[0], source.label_names)}")
+        check_classes(tuple(classes), ratio)
         chosen = [source.label_names.index(name) for name in classes]
         for c in chosen:
             if counts[c] < per_class:

@@ -59,7 +59,7 @@ class Lab(RememberedTrainings):
 
     def run_options(self, folder: str) -> Options:
         """Options for runs of a study: their results are in this subfolder, and interrupted runs are continued."""
-        return replace(self.options, out=self.folder / folder, resume=True)
+        return replace(self.options, out=self.folder / folder, resume=True, references="all")
 
     def plugins(self) -> Plugins:
         """Searchers and reductions for these runs. Raises UserError if a plugin of the options fails to load."""

@@ -26,8 +26,7 @@ from tdbench.base.errors import UserError
 from tdbench.base.rng import random_labelings
 from tdbench.base.stats import Estimate, mean_interval
 from tdbench.report.style import INK, PALE_INK, SERIES
-from tdbench.space.settings import check_seed
-from tdbench.space.task_space import check_sizes
+from tdbench.space.settings import check_seed, check_sizes
 from tdbench.studies._common import interval_words, label_axes, panels, setting, shown
 from tdbench.studies._lab import Findings, Lab
 from tdbench.toolkit.clustering import ITERATIONS, Bound, average_ablation, bandwidth, kmeans, mean_shift

@@ -24,8 +24,9 @@ from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, random
 from tdbench.report.style import INK, PALE_INK, SERIES
 from tdbench.space.executor import study_request
 from tdbench.space.references import ReferenceTask
+from tdbench.space.settings import check_sizes
 from tdbench.space.sources import Source
-from tdbench.space.task_space import TaskSpace, check_sizes
+from tdbench.space.task_space import TaskSpace
 from tdbench.studies._common import TrainingSettings, label_axes, panels, setting, shown
 from tdbench.studies._lab import Findings, Lab
 

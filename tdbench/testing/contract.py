@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.base.errors import UserError
+from tdbench.base.arguments import members, path_text, strings, text
+from tdbench.base.errors import UserError, echo, nearest
 from tdbench.searchers.loading import load_plugins
 from tdbench.searchers.registry import Plugins, Registered
 from tdbench.testing.checks import CheckResult, ContractError, expect
@@ -83,18 +85,26 @@ class Contract(ABC, Generic[S, R]):
         """Run the checks of these names, all by default, one result at a time.
 
         Raises:
-            UserError: as `subject`; at once, not with the first result.
+            UserError: as `subject`, or there is no such check; at once, not with the first result.
         """
+        known = self.checks()
+        chosen = known if checks is None else strings("checks", checks)
+        for name in chosen:
+            if name not in known:
+                raise UserError(f"there is no check {echo(name)}{nearest(name, known)}")
         self.subject()
-        return (self._result(name) for name in (self.checks() if checks is None else checks))
+        return (self._result(name) for name in chosen)
 
-    def of(self, tested: str | R, plugins: Sequence[str]) -> Contract[S, R]:
+    def of(self, tested: str | R, plugins: Sequence[str | os.PathLike[str]]) -> Contract[S, R]:
         """This contract for what has that name, or that registration."""
-        self.plugins = tuple(plugins)
+        several = (plugins,) if isinstance(plugins, str | os.PathLike) else members("plugins", plugins)
+        self.plugins = tuple(path_text("a plugin", plugin) for plugin in several)
         if isinstance(tested, str):
-            self.name = tested
-        else:
+            self.name = text(f"the {self.what}", tested)
+        elif isinstance(tested, Registered):
             self._subject = self._registered(tested)
+        else:
+            raise UserError(f"the {self.what} must be a name or a registration, got {echo(tested)}")
         return self
 
     def among(self, found: Plugins, name: str) -> Contract[S, R]:
@@ -127,7 +137,7 @@ class Contract(ABC, Generic[S, R]):
             raise UserError(
                 f"{type(self).__name__} needs a name = '...' (or a factory) to say which {self.what} it tests"
             )
-        return self._named(load_plugins(self.plugins), self.name)
+        return self._named(load_plugins(self.plugins, extra_must_load=True), self.name)
 
     def _result(self, name: str) -> CheckResult:
         """What comes of one check, whatever it raises."""

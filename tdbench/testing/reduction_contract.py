@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,7 +147,10 @@ class ReductionContract(Contract[ReductionSubject, ReductionRegistration]):
 
 
 def check_reduction(
-    reduction: str | ReductionRegistration, plugins: Sequence[str] = (), *, checks: Sequence[str] | None = None
+    reduction: str | ReductionRegistration,
+    plugins: Sequence[str | os.PathLike[str]] = (),
+    *,
+    checks: Sequence[str] | None = None,
 ) -> Iterator[CheckResult]:
     """Run the contract, one result at a time (``list(...)`` for all), without pytest.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.arguments import truth
 from tdbench.base.errors import UserError
 from tdbench.searchers.registry import Plugins, Registration
 from tdbench.searchers.searcher import Problem, Searcher
@@ -244,7 +246,7 @@ class SearcherContract(Contract[SearcherSubject, Registration]):
 
 def check_searcher(
     searcher: str | Registration,
-    plugins: Sequence[str] = (),
+    plugins: Sequence[str | os.PathLike[str]] = (),
     *,
     deterministic: bool = False,
     checks: Sequence[str] | None = None,
@@ -261,7 +263,7 @@ def check_searcher(
         UserError: there is no such searcher.
     """
     contract = SearcherContract()
-    contract.deterministic = deterministic
+    contract.deterministic = truth("deterministic", deterministic)
     return contract.of(searcher, plugins).results(checks)
 
 

@@ -30,6 +30,7 @@ import tdbench as package
 from tdbench import TaskSpace, UserError
 from tdbench.engine import make_engine
 from tdbench.engine.batched import BatchedEngine
+from tdbench.leaderboard.summary import run_summary
 from tdbench.store.rows import COLUMNS, DEFAULTS, read_rows
 
 
@@ -71,11 +72,31 @@ def test_told_values_are_those_that_the_space_gives(tmp_path: Path) -> None:
 
 
 def test_reference_tasks_and_random_labelings_are_confirmed_beside_it(tmp_path: Path) -> None:
-    result = run(tmp_path)
+    result = run(tmp_path, references="all")
     assert len(result.reference("class")) == 5
     assert len(result.reference("random")) == 8
     assert {score.task.name for score in result.reference("pixel")} >= {"brightest", "darkest"}
     assert all(len(score.values) == 4 for score in result.references)
+
+
+def test_few_reference_tasks_are_confirmed_where_all_would_cost_more_than_the_search(tmp_path: Path) -> None:
+    result = run(tmp_path, budget=20, confirm=8)
+    names = {score.task.name for score in result.references}
+    assert {*result.space.classes, "brightest", "random 0", "random 1"} <= names
+    assert "random 2" not in names
+    assert all(len(score.values) == 8 for score in result.references)
+
+
+def test_reference_tasks_change_no_result_and_missing_ones_can_be_added(tmp_path: Path) -> None:
+    n = 20  # with ten images, what a run finds may be a reference task by chance
+    without = run(tmp_path / "a", n=n, references="none")
+    assert without.references == ()
+    assert "none confirmed; --references all --resume adds them" in "\n".join(run_summary(without))
+    with_all = run(tmp_path / "b", n=n, references="all")
+    assert table(tmp_path / "a") == table(tmp_path / "b")
+    added = run(tmp_path / "a", n=n, references="all", resume=True)
+    assert [(s.task.name, s.mean) for s in added.references] == [(s.task.name, s.mean) for s in with_all.references]
+    assert table(tmp_path / "a") == table(tmp_path / "b")
 
 
 def test_equal_settings_give_equal_results(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_full_disk(capsys: pytest.CaptureFixture[str], disk: Callable[[str], Pat
 @pytest.mark.parametrize("size", ["200k", "250k"])
 def test_disk_that_fills_up_in_mid_run(disk: Callable[[str], Path], size: str) -> None:
     budget = 20 if size == "250k" else 100_000  # the one ends at the picture, the other in the evaluations
-    done = tdbench("run", *options(budget=budget), "--out", disk(f"size={size}"))
+    done = tdbench("run", *options(budget=budget, references="all"), "--out", disk(f"size={size}"))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")

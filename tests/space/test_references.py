@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tdbench.space import references
-from tdbench.space.references import STATISTICS, all_tasks, class_tasks, pixel_tasks, random_tasks
+from tdbench.space.references import STATISTICS, all_tasks, chosen, class_tasks, pixel_tasks, random_tasks
 
 SIDE = 32
 
@@ -130,3 +130,27 @@ def test_labelling_leaves_the_pixels_alone(pixels):
     before = pixels.copy()
     pixel_tasks(pixels, 2)
     np.testing.assert_array_equal(pixels, before)
+
+
+def some_tasks():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    return all_tasks(pixels, np.arange(20) % 10, list("abcdefghij"))
+
+
+@pytest.mark.parametrize(
+    ("choice", "searched", "expected"),
+    [
+        ("all", 0, 27),
+        ("few", 10**9, 9),
+        ("none", 10**9, 0),
+        ("auto", 27 * 32, 27),
+        ("auto", 27 * 32 - 1, 9),
+    ],
+)
+def test_which_reference_tasks_are_confirmed_depends_on_the_choice_and_on_the_search(choice, searched, expected):
+    assert len(chosen(some_tasks(), choice, 32, searched)) == expected
+
+
+def test_few_reference_tasks_are_of_every_kind():
+    names = [task.name for task in chosen(some_tasks(), "few", 32, 0)]
+    assert names == [*"abcde", "brightest", "reddest minus bluest", "random 0", "random 1"]

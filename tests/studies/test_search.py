@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def benched(folder: Path) -> list[Any]:
     """A bench of two of the study's runs, finished before it is called."""
-    return package.bench("random", seeds=1, space_seeds=(3, 4), out=folder / FOLDER, **SHARED)
+    return package.bench("random", seeds=1, space_seeds=(3, 4), out=folder / FOLDER, references="all", **SHARED)
 
 
 @pytest.fixture(scope="module")
