@@ -23,3 +23,11 @@ def decent(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]
     assert done.code == 0, done.err
     assert set(done.rows) == set(rude.DECENT)
     return done.rows
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The suite takes seven minutes on two cores: it has its own command, `pytest -m long tests/hostile`."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.long)
