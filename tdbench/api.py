@@ -54,7 +54,10 @@ def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, 
     threshold = None if threshold is None else checked_threshold(threshold)
     run_settings, options = split_settings({"searcher": searcher, **settings})
     result = run_all(
-        [run_settings], options, find_plugins(options.plugins, extra_must_load=True), finished_is_error=True
+        [run_settings],
+        options,
+        find_plugins(options.plugins, searchers=[searcher], extra_must_load=True),
+        finished_is_error=True,
     )[0]
     result = replace(result, picture=write_picture(result, options))
     return replace(result, threshold=_t_task(threshold, result, run_settings, options))
@@ -112,7 +115,7 @@ def bench(
     if math.prod(map(len, axes.values())) > MOST:
         raise UserError(f"bench can have at most {MOST} runs, got {math.prod(map(len, axes.values()))}")
     runs = [replace(base, **dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())]
-    plugins = find_plugins(options.plugins, extra_must_load=True)
+    plugins = find_plugins(options.plugins, searchers=[run.searcher for run in runs], extra_must_load=True)
     if any(run.reduction == IDENTITY for run in runs):
         runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]
     return run_all(list(dict.fromkeys(runs)), options, plugins)

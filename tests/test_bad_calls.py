@@ -175,7 +175,11 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
         {"evaluations": [0, 1], "replicates": 1, "noise": "fresh", "run_seed": 0},
         {"replicates": WHOLE, "noise": NAME, "run_seed": WHOLE},
     ),
-    "confirm_seeds": (SPACE.confirm_seeds, {"count": 1, "replicates": 1}, {"count": WHOLE, "replicates": WHOLE, "key": NAME}),
+    "confirm_seeds": (
+        SPACE.confirm_seeds,
+        {"count": 1, "replicates": 1},
+        {"count": WHOLE, "replicates": WHOLE, "key": NAME},
+    ),
     "random_labelings": (SPACE.random_labelings, {"count": 1}, {"count": WHOLE, "seed": WHOLE}),
     "TrainingProtocol": (TrainingProtocol, {}, {"steps": WHOLE, "lr": REAL, "split": NAME}),
     "Source": (

@@ -9,10 +9,13 @@ import pytest
 import rude
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not sys.platform.startswith("linux"):
-        for item in items:
-            if Path(__file__).parent in item.path.parents:
+    """The suite takes minutes on two cores: it has its own command, `pytest -m long tests/hostile`."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.long)
+            if not sys.platform.startswith("linux"):
                 item.add_marker(pytest.mark.skip(reason="processes are looked for in /proc"))
 
 
@@ -23,11 +26,3 @@ def decent(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]
     assert done.code == 0, done.err
     assert set(done.rows) == set(rude.DECENT)
     return done.rows
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The suite takes seven minutes on two cores: it has its own command, `pytest -m long tests/hostile`."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.long)
