@@ -201,7 +201,7 @@ class Options:
             data_dir=None if self.data_dir is None else path_text("data-dir", self.data_dir),
             plugins=tuple(path_text("a plugin", plugin) for plugin in members("plugins", plugins)),
             threads=None if self.threads is None else whole("threads", self.threads, 1, 4096),
-            sealed=None if self.sealed is None else path_text("sealed", self.sealed),
+            sealed=None if self.sealed is None else path_text("sealed (a key file)", self.sealed),
             references=text("references", self.references, REFERENCES),
         )
         for name, most in (("memory_limit", 10**9), ("workers", MOST)):

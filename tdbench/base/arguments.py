@@ -47,7 +47,7 @@ def real(name: str, value: object, expected: str = "a number", most: float = mat
     with contextlib.suppress(Exception):  # too large for a float; an object may raise anything
         if isinstance(value, Real) and not _is_bool(value):
             number = float(value)
-    if not number > 0 or math.isinf(number):
+    if not number > 0 or number == most == math.inf:
         raise UserError(f"{name} must be {expected}, got {echo(value)}")
     if number > most:
         raise UserError(f"{name} must be at most {most:g}, got {echo(value)}")

@@ -27,8 +27,8 @@ def printable(text: str) -> str:
 def echo(value: object) -> str:
     """What came, for an error: its repr in one printable line of at most 80 characters, whatever the value is.
 
-    >>> echo("a" * 1000)
-    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
+    >>> echo(list(range(1000)))
+    '[0, 1, 2, 3, 4, 5, 6, 7, ...]'
     """
     try:
         text = printable(_ECHO.repr(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tdbench.base.errors import UserError, nearest
+from tdbench.base.errors import UserError, escaped, nearest
 from tdbench.cli.options import PATH, interruptible, names, numbers, split
 from tdbench.cli.printing import format_option, show
 from tdbench.cli.run_options import default, shared_options
@@ -57,7 +58,7 @@ def bench(context: click.Context, /, config: Path | None, form: str, **settings:
     with interruptible("--resume"):
         results = run_bench(**settings, progress=True)
     for line in replaced_rows(results):
-        click.echo(line, err=True)
+        print(escaped(line), file=sys.stderr)
     rows = [result.row for result in results]
     tables = [space_table(group) for group in group_rows(rows).values()]
     lines = [*_ended(rows, settings["out"]), *_left_out(rows, settings["searchers"], settings["reductions"])]

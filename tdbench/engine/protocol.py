@@ -15,7 +15,7 @@ from tdbench.base.rng import Stream, permutation, split_key
 SPLITS = ("stratified", "random")
 VALIDATION_SHARE = 0.2
 ROLLING_WINDOW = 5
-MOST_LR = 1e6  # far above any use
+MOST_LR = 1e30  # far above any use
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,11 @@ class TrainingProtocol:
 
     def __post_init__(self) -> None:
         # 1 and 1.0, or numpy's and Python's numbers, must give the same protocol and identity.
-        set_fields(self, steps=whole("steps", self.steps), lr=real("lr", self.lr, "a positive number", MOST_LR))
+        set_fields(self, steps=whole("steps", self.steps), lr=real("lr", self.lr, "a positive number"))
         if self.steps < ROLLING_WINDOW:
             raise UserError(f"steps must be at least {ROLLING_WINDOW} (the rolling median's window), got {self.steps}")
+        if self.lr > MOST_LR:
+            raise UserError(f"lr must be at most {MOST_LR:g}, got {self.lr:g}")
         set_fields(self, split=text("split", self.split, SPLITS))
 
 

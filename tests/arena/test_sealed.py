@@ -66,7 +66,7 @@ def run(out: Path, key: Path | None = None, **settings: object) -> Result:
 def results(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, Path]) -> dict[str, Result]:
     """The same run without a key and with either, in one folder; for reading only."""
     out = tmp_path_factory.mktemp("results")
-    return {"none": run(out), **{name: run(out, key) for name, key in keys.items()}}
+    return {name: run(out, key, references="all") for name, key in (("none", None), *keys.items())}
 
 
 def test_the_search_is_the_same_and_only_the_confirmation_differs(results: dict[str, Result]) -> None:
