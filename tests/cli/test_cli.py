@@ -538,7 +538,7 @@ def test_check_gives_up_on_a_searcher_that_hangs_from_the_start(
 def test_check_survives_a_plugin_that_ends_the_interpreter_when_it_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "deadly.py"
     path.write_text("import os; os._exit(7)")
-    with pytest.raises(UserError, match="while the plugins were loaded, the process ended with exit code 7"):
+    with pytest.raises(UserError, match="while it was loaded, the process ended with exit code 7"):
         list(CheckRun("deadly", [str(path)]))
 
 
