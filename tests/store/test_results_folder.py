@@ -238,7 +238,7 @@ def test_statements_for_a_run_do_not_grow_with_the_folder(tmp_path: Path) -> Non
     counts = []
     for others in (1, 30):
         folder = tmp_path / str(others)
-        tdbench.bench("random", seeds=others, **CHEAP, out=folder)
+        tdbench.bench("random", seeds=others, **CHEAP, references="all", out=folder)
         seen: list[str] = []
         connect = sqlite3.connect
 
@@ -249,6 +249,6 @@ def test_statements_for_a_run_do_not_grow_with_the_folder(tmp_path: Path) -> Non
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("tdbench.base.database.sqlite3.connect", counting)
-            run(folder, seed=1000)
+            run(folder, seed=1000, references="all")
         counts.append(len([text for text in seen if "evaluation" not in text]))
     assert counts[0] == counts[1] > 10
