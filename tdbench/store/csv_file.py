@@ -105,7 +105,7 @@ def _without_unfinished(data: bytes) -> bytes:
 def _ending(data: bytes) -> str:
     """How the header ends, and so all lines; a line break within a cell may be another one."""
     seen: list[str] = []
-    text = io.StringIO(data.decode("utf-8"), newline="")
+    text = io.StringIO(data.removeprefix(_BOM).decode("utf-8"), newline="")
     next(csv.reader(seen.append(line) or line for line in text), None)  # type: ignore[func-returns-value]
     return "\r\n" if seen and seen[-1].endswith("\r\n") else "\n"
 

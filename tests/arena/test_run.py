@@ -282,7 +282,7 @@ def test_runs_on_real_cifar_images(tmp_path: Path) -> None:
     path = ROOT.parent / "shared" / "data" / "cifar100-sample.npz"
     if not path.is_file():
         pytest.skip(f"no real images at {path}")
-    result = run(tmp_path, data=str(path), n=50, budget=10)
+    result = run(tmp_path, data=str(path), n=50, budget=10, references="all")
     assert result.row.data == "cifar100-sample"
     assert len(result.reference("pixel")) == 9
 
