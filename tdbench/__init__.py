@@ -16,6 +16,7 @@ if typing.TYPE_CHECKING:
     from tdbench.searchers.reduction import Reduction, ReductionProblem
     from tdbench.searchers.searcher import Problem, Searcher
     from tdbench.space.task_space import TaskSpace
+    from tdbench.store.library import TaskLibrary
 
 __all__ = [
     "Problem",
@@ -24,6 +25,7 @@ __all__ = [
     "RegisterReduction",
     "RegisterSearcher",
     "Searcher",
+    "TaskLibrary",
     "TaskSpace",
     "TrainingProtocol",
     "UserError",
@@ -41,6 +43,7 @@ _LAZY = {
     "RegisterReduction": "searchers.hookspecs.RegisterReduction",
     "RegisterSearcher": "searchers.hookspecs.RegisterSearcher",
     "hookimpl": "searchers.hookspecs.hookimpl",
+    "TaskLibrary": "store.library.TaskLibrary",
     "TaskSpace": "space.task_space.TaskSpace",
     "TrainingProtocol": "engine.protocol.TrainingProtocol",
     "Protocol": "engine.protocol.TrainingProtocol",  # its name in 0.1.0

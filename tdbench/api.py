@@ -26,7 +26,9 @@ from tdbench.store.result import Result, picture_path
 
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
 OPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Options))
-_ONE_LABELING = {name: RunSettings.__dataclass_fields__[name].default for name in ("protocol", "max_similarity")}
+_ONE_LABELING: dict[str, Any] = {
+    name: RunSettings.__dataclass_fields__[name].default for name in ("protocol", "max_similarity")
+}
 
 
 def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, **settings: Any) -> Result:

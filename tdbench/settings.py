@@ -20,8 +20,8 @@ from tdbench.engine import check_engine
 from tdbench.searchers.reduction import IDENTITY, full_name
 from tdbench.space.references import CHOICES as REFERENCES
 from tdbench.space.seal import SEAL_DIGITS, Key
-from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY, check_max_similarity
 from tdbench.space.settings import SpaceSettings, check_seed
+from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY, check_max_similarity
 from tdbench.space.task_space import NOISE_MODES, TaskSpace
 
 DEFAULT_OUT = "tdbench-results"
@@ -60,8 +60,8 @@ class RunSettings(SpaceSettings):
         sealed: the seal of the key that draws the confirmation replicates; empty where they follow from the space seed.
         tasks: labelings to discover (K), different from each other; 0 for an ordinary run, which recommends one.
         protocol: how several are discovered: ``joint``, in one search, or ``rounds``, a search for each.
-        max_similarity: the most that two discovered labelings may be alike (definitions, section 10): from 0, what chance
-            gives, to 1.
+        max_similarity: the most that two discovered labelings may be alike, from 0, what chance gives, to 1
+            (definitions, section 10).
     """
 
     searcher: str = "twopointsde"

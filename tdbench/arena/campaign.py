@@ -11,6 +11,8 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from tdbench.arena.discovery import JointDiscovery, RoundsDiscovery
 from tdbench.arena.live_run import LiveRun, SpaceReduction
 from tdbench.arena.lockstep import Arena
@@ -28,8 +30,9 @@ from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import Source, load_source
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import reference_scores, space_references
+from tdbench.store.library import TaskLibrary
 from tdbench.store.log import Replay, RunRecord, Store
-from tdbench.store.result import Result, picture_path
+from tdbench.store.result import Result, library_path, picture_path
 from tdbench.store.rows import CHECKPOINTS, Leaderboard, Row, leaderboard_path
 
 _MANY_ATTEMPTS = 999  # a run's picture has the number of its attempt in its name
@@ -57,6 +60,9 @@ def run_all(
         progress = stack.enter_context(Progress(total, options.progress))
 
         def on_end(run: LiveRun, row: Row) -> None:
+            library = _library(run, store)
+            if library is not None:
+                library.save(library_path(options.folder, run.space.name, run.settings.full_name, row.run))
             if boards[run.space.name].add(row):
                 replaced.add(row.run)
 
@@ -80,9 +86,34 @@ def run_all(
                 log=store.path,
                 picture=None,
                 replaced=row.run in replaced,
+                library=(library := _library(run, store)),
+                library_path=None
+                if library is None
+                else library_path(options.folder, run.space.name, run.settings.full_name, row.run),
             )
             for run, row in zip(live, rows, strict=True)
         ]
+
+
+def _library(run: LiveRun, store: Store) -> TaskLibrary | None:
+    """What a run that has ended discovered; None of an ordinary run, and where it failed."""
+    members = store.members(run.record)
+    if not members:
+        return None
+    space, confirm = run.space, run.settings.confirm
+    confirmed = [store.confirmed(space.identity, run.tag, member.labels, confirm) for member in members]
+    return TaskLibrary.of(
+        space,
+        np.stack([member.labels for member in members]),
+        np.stack([values for values in confirmed if values is not None]),  # an ended run has confirmed all
+        engine=run.tag,
+        told=[member.told for member in members],
+        evaluations=[member.evaluations for member in members],
+        searchers=run.settings.full_name,
+        runs=run.record.id,
+        tasks=run.settings.tasks,
+        max_similarity=run.settings.max_similarity,
+    )
 
 
 def _boards(entries: Sequence[tuple[RunSettings, TaskSpace]], options: Options) -> dict[str, Leaderboard]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from tdbench.arena.live_run import Ask, Confirm, LiveRun, Restart, checked_scores
 from tdbench.arena.worker import Turn, most_recommended
-from tdbench.base.errors import wrong_shape
 from tdbench.searchers.searcher import Problem
 from tdbench.space.labelings import LabelVectors
 from tdbench.space.similarity import Dissimilar
@@ -63,6 +62,7 @@ class Discovery(LiveRun):
     """
 
     found: LabelVectors
+    _refusals: list[NDArray[np.bool_]]  # (n,) of every ask so far
 
     @property
     def rule(self) -> Dissimilar:
@@ -91,7 +91,7 @@ class Discovery(LiveRun):
 
     def _begin(self) -> None:
         self.found = np.zeros((0, self.space.n), dtype=np.uint8)
-        self._refusals: list[NDArray[np.bool_]] = []  # (n,) of every ask so far
+        self._refusals = []
 
     def _due_checkpoints(self) -> list[float]:
         return []  # a library has none

@@ -1,12 +1,16 @@
-"""Writing files that appear complete or not at all, and names that a file system can hold."""
+"""Files that appear complete or not at all, names that a file system can hold, and arrays that are no pickles."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
 
@@ -48,6 +52,37 @@ def check_target(path: Path) -> None:
     folder = next((parent for parent in path.parents if parent.exists()), Path())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"{path} cannot be written: {folder} is no folder that may be written to")
+
+
+def read_npz(path: Path, keys: Sequence[str], hint: str = "") -> dict[str, NDArray[Any]]:
+    """Those of these arrays that an `.npz` has. Pickled objects are never loaded.
+
+    Args:
+        hint: what to do about a file of another kind, for the error.
+
+    Raises:
+        UserError: the file is not there, is damaged, is no archive of arrays, or one of these arrays holds objects.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(f"{path} is not an .npz archive{hint}")
+            for key in keys:
+                if key in archive.files:
+                    arrays[key] = archive[key]
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can fail in zipfile, zlib, lzma or numpy, which have different errors
+        if isinstance(error, ValueError) and "pickle" in str(error):
+            raise UserError(f"{path} holds pickled objects, which are never loaded; save plain arrays") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} cannot be read as an .npz: {reason}") from error
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is not an .npy file
+            raise UserError(f"{path} cannot be read as an .npz: {key!r} in it is not an array")
+    return arrays
 
 
 def partial_name(path: Path) -> Path:

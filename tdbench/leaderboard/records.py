@@ -69,7 +69,19 @@ def _flat_standing(table: SpaceTable, standing: Standing, shown: Set[str]) -> Re
         "runs": len(standing.runs),
         "failed": standing.failed,
         "distinct": standing.distinct,
+        **(_library(standing) if "tasks" in shown else {}),
         "values": " ".join(f"{run.row.seed}:{run.confirmed!r}" for run in standing.runs),
+    }
+
+
+def _library(standing: Standing) -> Record:
+    library = standing.library
+    return {
+        "members": library.members,
+        "confirmed_by_rank": "|".join(f"{value:.6g}" for value in library.confirmed),
+        "effective_number": library.effective_number,
+        "recalled": library.recalled,
+        "recalled_by_chance": library.recalled_by_chance,
     }
 
 
@@ -111,6 +123,7 @@ def _standing_document(standing: Standing) -> Record:
         "optimism": standing.optimism,
         "distinct": standing.distinct,
         "failures": standing.failures,
+        **({"library": _library(standing)} if standing.runs[0].row.tasks else {}),
         "runs": [_run_document(run) for run in standing.runs],
     }
 

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, SETS
-
-if 0:
-    from tdbench.store.library import TaskLibrary
+from tdbench.store.library import TaskLibrary
 from tdbench.store.result import Result
 from tdbench.store.worth import quality, tasks_above
 
@@ -85,9 +83,7 @@ def _worth(result: Result, library: TaskLibrary) -> Iterator[str]:
     row = result.row
     yield f"searcher    {row.searcher} on {result.space.name}, {row.tasks} tasks, {row.protocol}"
     yield f"told QD     {row.told:.3f}   mean of the {row.tasks} places, by what the searcher was told"
-    yield (
-        f"confirmed QD {row.confirmed:.3f} +- {row.confirmed_se:.3f}   the same over {row.confirm} fresh replicates each"
-    )
+    yield f"confirmed QD {row.confirmed:.3f} +- {row.confirmed_se:.3f}   by {row.confirm} fresh replicates of each"
     yield f"optimism    {row.optimism:.3f}   told - confirmed"
     if row.refused:
         yield f"refused     {row.refused} of {row.evaluations} proposals were too similar to what was found before"

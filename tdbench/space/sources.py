@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tdbench.base.arguments import number_array, path_text, set_fields, strings, truth
 from tdbench.base.errors import UserError, echo, nearest, wrong_shape
+from tdbench.base.files import read_npz
 
 SIDE = 32
 NAMED = ("digits", "cifar10", "cifar100")
@@ -117,26 +118,8 @@ def _digits() -> Source:
 def _npz(path: Path) -> Source:
     if not path.is_file():
         raise UserError(f"no such file: {path} (--data takes {', '.join(NAMED)} or the path of an .npz)")
-    arrays: dict[str, NDArray[Any]] = {}
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(
-                    f"{path} is not an .npz archive; save it with numpy.savez(path, images=..., labels=...)"
-                )
-            for key in ("images", "labels", "label_names"):
-                if key in archive.files:
-                    arrays[key] = archive[key]
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can fail in zipfile, zlib, lzma or numpy, which have different errors
-        if isinstance(error, ValueError) and "pickle" in str(error):
-            raise UserError(f"{path} holds pickled objects, which are never loaded; save plain arrays") from error
-        raise UserError(f"{path} cannot be read as an .npz: {_first_line(error)}") from error
-    for key, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is not an .npy file
-            raise UserError(f"{path} cannot be read as an .npz: {key!r} in it is not an array")
+    hint = "; save it with numpy.savez(path, images=..., labels=...)"
+    arrays = read_npz(path, ("images", "labels", "label_names"), hint)
     return _checked_npz(path, arrays)
 
 

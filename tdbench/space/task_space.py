@@ -59,6 +59,7 @@ class TaskSpace(ImageSet):
         pixels: (N, 32, 32, 3) uint8, read-only.
         images: (N, 3, 32, 32) float32, standardized per channel over the set, read-only.
         class_of: (N,) index into `classes` of each image.
+        source_index: (N,) where each image is in the source.
         protocol: how networks are trained.
         identity: 12 hex digits that change if the pixels, the sizes or the protocol change.
     """
@@ -108,11 +109,11 @@ class TaskSpace(ImageSet):
         self.source = source.name
         chosen = _choose_classes(source, n_positives, ratio, seed, classes)
         self.classes = tuple(source.label_names[c] for c in chosen)
-        index = _choose_images(source, chosen, n_positives, seed)
+        self.source_index = index = _choose_images(source, chosen, n_positives, seed)
         self.class_of: NDArray[np.int64] = np.array([chosen.index(c) for c in source.labels[index]], dtype=np.int64)
         self.pixels: NDArray[np.uint8] = source.images[index]
         super().__init__(standardize(self.pixels), n_positives, protocol)
-        for array in (self.pixels, self.class_of):
+        for array in (self.pixels, self.class_of, self.source_index):
             array.flags.writeable = False
         self._engine_choice = (engine, device)
 

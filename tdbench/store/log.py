@@ -450,7 +450,7 @@ class Store:
             return {share: unpack_labels([blob], record.settings.n)[0] for share, blob in rows}
 
     def members(self, record: RunRecord) -> list[Member]:
-        """The library that an ended run has discovered, in the order in which it was chosen; empty where it has none."""
+        """The library that an ended run has discovered, in the order in which it was chosen; empty if it failed."""
         if not record.settings.tasks or not self._has("member"):
             return []
         rows = self._db.rows("SELECT labels, told, evaluations FROM member WHERE run = ? ORDER BY place", record.id)

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from tdbench.base.stats import Estimate
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import ReferenceScore
-
-if 0:
-    from tdbench.store.library import TaskLibrary
+from tdbench.store.library import TaskLibrary
 from tdbench.store.rows import Row
 
 
@@ -44,7 +42,7 @@ class Result:
         references: confirmed scores of the space's reference tasks.
         leaderboard, log: the files the result is in.
         picture: the discovered task as a PNG; None where there is none.
-        library: the labelings that were discovered, of a run with `tasks`; None of an ordinary run, and where it failed.
+        library: the labelings that a run with `tasks` discovered; None of an ordinary run, and where it failed.
         library_path: the file that has it.
         replaced: the leaderboard had a row of this run that differed in more than the time, and has this one now.
         threshold: T_task, where `run` was asked for one and the run went well. Its `n` is the number of random

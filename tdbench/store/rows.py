@@ -126,12 +126,26 @@ class Row:
         return tuple(getattr(self, checkpoint_column(share)) for share in CHECKPOINTS)
 
     @property
+    def library_confirmed(self) -> tuple[float, ...]:
+        """Confirmed taskness of each labeling of a library, the best first; empty where there is none."""
+        return _values(self.confirmed_each)
+
+    @property
+    def library_confirmed_se(self) -> tuple[float, ...]:
+        """(m,) standard errors of `library_confirmed`."""
+        return _values(self.confirmed_se_each)
+
+    @property
     def never_evaluated(self) -> bool:
         """Whether the run recommends a labeling that it never evaluated. The winner of a race always was."""
         if self.status != "ok" or self.recommend.startswith("race"):
             return False
         told = self.told_each.split(EACH) if self.tasks else ["" if math.isnan(self.recommended_told) else "told"]
         return "" in told
+
+
+def _values(cell: str) -> tuple[float, ...]:
+    return tuple(math.nan if value == "" else float(value) for value in cell.split(EACH)) if cell else ()
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))

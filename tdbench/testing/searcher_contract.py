@@ -189,7 +189,7 @@ class SearcherContract(Contract[SearcherSubject, Registration]):
         )
 
     def test_several_tasks_can_be_wanted(self) -> None:
-        """Where a run wants several labelings, recommend_many(k), if there is one, gives vectors; asks stay well formed."""
+        """Where several labelings are wanted, recommend_many(k), if there is one, gives (j, dim) scores in [0, 1]."""
         subject = self.subject()
         problem = replace(SMALL, tasks=3, max_overlap=1)
         searcher = subject.make(problem)
