@@ -69,7 +69,7 @@ def discover(
     >>> result = discover("random", tasks=3, max_similarity=0.5, **small, out=tempfile.mkdtemp())
     >>> result.library.labels.shape  # 3 labelings of 10 images
     (3, 10)
-    >>> result.row.confirmed == result.library.confirmed.clip(0).sum() / 3  # its confirmed QD
+    >>> result.row.confirmed == result.library.confirmed_qd  # (1/3) of the sum of those above 0
     True
 
     Args:

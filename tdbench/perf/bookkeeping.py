@@ -149,19 +149,13 @@ def _begin(space: TaskSpace, store: Store, seed: int) -> RunRecord:
 
 def _asked(space: TaskSpace, first: int, n: int) -> Asked:
     labels = space.random_labelings(n, seed=first)
-    return Asked(
-        first,
-        digest(labels.astype(np.float64)),
-        labels,
-        np.random.default_rng(first).normal(size=n),
-        np.zeros(n, dtype=np.bool_),
-    )
+    return Asked(first, digest(labels.astype(np.float64)), labels, np.random.default_rng(first).normal(size=n))
 
 
 def _cut(asked: Asked, end: int) -> Asked:
     """The ask without evaluations beyond the end."""
     n = min(len(asked.labels), end - asked.first)
-    return Asked(asked.first, asked.digest, asked.labels[:n], asked.taskness[:n], asked.refused[:n])
+    return Asked(asked.first, asked.digest, asked.labels[:n], asked.taskness[:n])
 
 
 def _row(space: TaskSpace, run: str, seed: int) -> Row:

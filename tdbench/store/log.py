@@ -15,13 +15,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.arguments import set_fields
 from tdbench.base.database import Database
 from tdbench.base.errors import UserError
 from tdbench.settings import RunSettings
@@ -109,14 +110,19 @@ class Asked:
     Attributes:
         labels: (n, N).
         taskness: (n,) that was told.
-        refused: (n,) which labelings were not evaluated, because they are too similar to what was found before.
+        refused: (n,) which labelings were not evaluated, because they are too similar to what was found before; none
+            by default.
     """
 
     first: int
     digest: bytes
     labels: LabelVectors
     taskness: NDArray[np.float64]
-    refused: NDArray[np.bool_]
+    refused: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+
+    def __post_init__(self) -> None:
+        if not len(self.refused):
+            set_fields(self, refused=np.zeros(len(self.labels), dtype=np.bool_))
 
 
 @dataclass(frozen=True)
