@@ -123,7 +123,7 @@ class Chart:
 def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], each: str, width: float = 6.6) -> Chart:
     """A bar from confirmed to told for `each` run or space of every searcher; a longer bar means more optimism."""
     heights = [0.34 + 0.085 * max(len(group.members), 2) for group in groups]
-    figure, axes = _figure(width, sum(heights) + 1.4, top=0.8, left=0.12)
+    figure, axes = empty_chart(width, sum(heights) + 1.4, top=0.8, left=0.12)
     chart = Chart(figure, f"Told against confirmed taskness of every {each} of {_names(groups)}.")
     y = 0.0
     for group, height in zip(groups, heights, strict=True):
@@ -141,7 +141,7 @@ def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], each:
     axes.scatter([], [], s=22, facecolors="none", edgecolors=TOLD_COLOUR, label="told")
     axes.plot([], [], color=PALE_INK, linewidth=1.2, label="optimism")
     values = [v for group in groups for member in group.members for v in (member.told, member.confirmed)]
-    _limits(axes.set_xlim, [*values, *(line.value for line in lines)], 0.0)
+    set_limits(axes.set_xlim, [*values, *(line.value for line in lines)], 0.0)
     _reference_lines(axes, lines)
     axes.set_xlabel("taskness (0 noise, 1 perfect)", color=INK, fontsize=9)
     figure.legend(loc="upper left", fontsize=9, frameon=False, labelcolor=INK, ncols=3, borderaxespad=0.4)
@@ -150,7 +150,7 @@ def told_against_confirmed(groups: Sequence[Group], lines: Sequence[Line], each:
 
 def confirmed_over_evaluations(groups: Sequence[Group], lines: Sequence[Line], over: str, width: float = 6.6) -> Chart:
     """Confirmed taskness of the recommendation after parts of the budget, a line per searcher, with intervals."""
-    figure, axes = _figure(width, 3.9, top=0.2, right=1.45)
+    figure, axes = empty_chart(width, 3.9, top=0.2, right=1.45)
     chart = Chart(figure, f"Confirmed taskness over evaluations, with intervals over {over}, of {_names(groups)}.")
     values, ends = [line.value for line in lines], []
     spread = 0.006 * max((max(g.checkpoints, default=1) for g in groups), default=1)
@@ -166,8 +166,8 @@ def confirmed_over_evaluations(groups: Sequence[Group], lines: Sequence[Line], o
         values += [v for p in points for v in (p.low, p.high, p.value)]
         ends.append((y[-1], one_line(group.searcher, 18), colour))
     axes.set_xlim(left=0)
-    _limits(axes.set_ylim, values, 0.0)
-    _end_labels(axes, ends)
+    set_limits(axes.set_ylim, values, 0.0)
+    end_labels(axes, ends)
     for line in lines:
         axes.axhline(line.value, color=PALE_INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         axes.annotate(line.name, (1, line.value), **_ABOVE_RIGHT, xycoords=axes.get_yaxis_transform())
@@ -178,7 +178,7 @@ def confirmed_over_evaluations(groups: Sequence[Group], lines: Sequence[Line], o
 
 def told_and_confirmed_curves(group: Group, limits: tuple[float, float], width: float = 3.3) -> Chart:
     """Best told of every run of one searcher, and the confirmed taskness of its recommendations at the checkpoints."""
-    figure, axes = _figure(width, 2.5, top=0.42)
+    figure, axes = empty_chart(width, 2.5, top=0.42)
     chart = Chart(figure, f"Best told taskness and confirmed checkpoints over evaluations of {group.searcher}.")
     for member in group.members:
         if len(member.told_curve):
@@ -218,7 +218,7 @@ def critical_difference(
     order = np.argsort(ranks)
     sorted_ranks = [float(ranks[i]) for i in order]
     bars = _cliques(sorted_ranks, difference)
-    figure, axes = _figure(width, 1.2 + 0.24 * len(names) + 0.1 * len(bars), top=0.75, left=0.2)
+    figure, axes = empty_chart(width, 1.2 + 0.24 * len(names) + 0.1 * len(bars), top=0.75, left=0.2)
     listed = ", ".join(f"{names[i]} {ranks[i]:.2f}" for i in order)
     chart = Chart(figure, f"Average ranks over {n_spaces} spaces, critical difference {difference:.2f}: {listed}.")
     first = 0.35 + 0.16 * len(bars)
@@ -268,7 +268,7 @@ _ABOVE_RIGHT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _figure(width: float, height: float, *, top: float, right: float = 0.12, left: float = 0.55) -> tuple[Figure, Axes]:
+def empty_chart(width: float, height: float, *, top: float, right: float = 0.12, left: float = 0.55) -> tuple[Figure, Axes]:
     """A figure with one pair of axes, with margins in inches."""
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
@@ -310,7 +310,7 @@ def _reference_lines(axes: Axes, lines: Sequence[Line]) -> None:
         )
 
 
-def _end_labels(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
+def end_labels(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Names of the lines at their right ends, moved apart if they would overlap."""
     low, high = axes.get_ylim()
     least = 0.055 * (high - low)
@@ -341,11 +341,12 @@ def _names(groups: Sequence[Group]) -> str:
     return ", ".join(group.searcher for group in groups)
 
 
-def _limits(set_limits: Callable[[float, float], object], values: Sequence[float], always: float) -> None:
+def set_limits(setter: Callable[[float, float], object], values: Sequence[float], always: float) -> None:
+    """Ends of an axis that fit these values and `always`."""
     finite = [v for v in values if np.isfinite(v)]
     low, high = min([always, *finite]), max([always + 0.2, *finite])
     low = max(low, -1.0)
-    set_limits(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    setter(low - 0.04 * (high - low), high + 0.04 * (high - low))
 
 
 def _title(text: str) -> str:
