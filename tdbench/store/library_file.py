@@ -40,7 +40,9 @@ def write(path: Path, fields: dict[str, Any], records: Sequence[dict[str, Any]])
     """
     check_path(path)
     arrays = _packed(fields)
-    lines = [COLUMNS, *([_cell(column, record[column]) for column in COLUMNS] for record in records)]
+    # Spaces between the labels keep spreadsheets and pandas from reading them as one huge number.
+    between = {"positives": "|", "labels": " "}
+    lines = [COLUMNS, *([cell(record[name], between.get(name, "")) for name in COLUMNS] for record in records)]
     write_both(path, arrays, csv_file.text_of(lines))
     return path
 
@@ -150,8 +152,6 @@ def _words(arrays: dict[str, NDArray[Any]], name: str) -> tuple[str, ...]:
     return tuple(array.tolist())
 
 
-def _cell(column: str, value: Any) -> str:
-    # Spaces between the labels keep spreadsheets and pandas from reading them as one huge number.
-    if isinstance(value, list):
-        return ("|" if column == "positives" else " ").join(map(str, value))
-    return cell_text(value)
+def cell(value: Any, between: str = "|") -> str:
+    """A value as text that spreadsheets and pandas leave as it is; `between` joins the values of a list."""
+    return between.join(map(str, value)) if isinstance(value, list) else cell_text(value)
