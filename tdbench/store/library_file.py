@@ -73,6 +73,8 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, is no task library, or was written by a later version.
     """
+    if path.suffix != ".npz":
+        raise UserError(f"{path} is no task library, which is an .npz file; `tdbench tasks score` makes one of a CSV")
     arrays = read_npz(path, _KEYS, "; expected a task library")
     if "format" not in arrays or arrays["format"].shape != () or str(arrays["format"]) != FORMAT:
         raise UserError(f"{path} is no task library (tdbench discover and tdbench tasks score write them)")

@@ -145,6 +145,16 @@ def extension_path(library: Path) -> Path:
     return library.with_name(f"{library.stem}.extended.npz")
 
 
+def known_extension(path: Path, library: TaskLibrary) -> Extension | None:
+    """The extension beside the library in that file; None where there is none, or one of other labelings."""
+    beside = extension_path(path)
+    if not beside.is_file():
+        return None
+    extension = Extension.load(beside)
+    same = extension.space == library.space and np.array_equal(extension.labels, library.labels)
+    return extension if same else None
+
+
 def extend(
     library: TaskLibrary,
     space: TaskSpace,

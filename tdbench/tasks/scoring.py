@@ -6,7 +6,8 @@ They come from a CSV file of labels, or from a task library; they become a `Task
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from tdbench.base.errors import UserError, cut, echo
 from tdbench.engine import Engine
 from tdbench.settings import MOST
 from tdbench.space.seal import Key
+from tdbench.space.settings import SpaceSettings
 from tdbench.space.similarity import check_max_similarity
-from tdbench.space.sources import NAMED, load_source
-from tdbench.space.task_space import TaskSpace
+from tdbench.space.sources import NAMED, Source, load_source
+from tdbench.space.task_space import DEFAULT_CONFIRM, TaskSpace
 from tdbench.store import csv_file
 from tdbench.store.confirmations import tag_of
 from tdbench.store.library import LEAST_CONFIRM, TaskLibrary, settings_of
@@ -41,7 +43,7 @@ def score(
     space: TaskSpace,
     labels: NDArray[Any],
     *,
-    confirm: int = 32,
+    confirm: int = DEFAULT_CONFIRM,
     names: Sequence[str] | None = None,
     origin: str = "",
     key: Key | None = None,
@@ -65,7 +67,7 @@ def score(
     Raises:
         UserError: labels that do not fit the space, or that are too similar to each other.
     """
-    confirm = whole("confirm", confirm, LEAST_CONFIRM, MOST)
+    confirm = _replicates(confirm, DEFAULT_CONFIRM)
     names = [str(i + 1) for i in range(len(labels))] if names is None else names
     blank = np.zeros((len(labels), confirm))
     library = TaskLibrary.of(
@@ -89,7 +91,7 @@ def confirm_again(
     advance: Callable[[int], None] = lambda done: None,
 ) -> TaskLibrary:
     """The same library, its members confirmed by the engine of `space` on so many replicates; best confirmed first."""
-    confirm = whole("confirm", confirm, LEAST_CONFIRM, MOST)
+    confirm = _replicates(confirm, DEFAULT_CONFIRM)
     check_space(library, space)
     values = np.empty((len(library), confirm))
     at_once = max(1, 4 * space.engine.best_batch // confirm)
@@ -101,6 +103,44 @@ def confirm_again(
     return replace(library, confirmed_values=values, engine=tag).best_first()
 
 
+def score_file(
+    path: Path,
+    given: Mapping[str, Any],
+    *,
+    confirm: int | None = None,
+    engine: Engine,
+    data_dir: str | None = None,
+    download: bool = False,
+    key: Key | None = None,
+    counting: Callable[[str, int], AbstractContextManager[Callable[[int], None]]],
+) -> TaskLibrary:
+    """Confirm the labelings of a CSV file, or once more those of a task library.
+
+    Args:
+        given: settings of the space by name (`SpaceSettings`), those that are not the defaults; for a library, those
+            that are not its own.
+        confirm: R, replicates; by default 32, or those of the library.
+        counting: makes a progress bar of what is counted and how many there are.
+
+    Raises:
+        UserError: the file cannot be read, or its labelings do not fit the space.
+    """
+    if path.suffix == ".npz":
+        library = TaskLibrary.load(path)
+        settings = replace(library.settings, **{**given, "data": _data(library, given.get("data"))})
+        space = TaskSpace.of(settings, load_source(settings.data, data_dir, download), engine)
+        check_space(library, space)
+        confirm = _replicates(confirm, library.confirm)
+        with counting("trainings", confirm * len(library)) as advance:
+            return confirm_again(library, space, confirm=confirm, key=key, advance=advance)
+    settings = SpaceSettings(**given)
+    confirm = _replicates(confirm, DEFAULT_CONFIRM)
+    read = read_labelings(path, settings.n, settings.n // (settings.ratio + 1))
+    space = TaskSpace.of(settings, load_source(settings.data, data_dir, download), engine)
+    with counting("trainings", confirm * len(read.labels)) as advance:
+        return score(space, read.labels, confirm=confirm, names=read.names, origin=path.stem, key=key, advance=advance)
+
+
 def space_of(
     library: TaskLibrary,
     engine: str | Engine = "auto",
@@ -108,8 +148,8 @@ def space_of(
     data: str | None = None,
     data_dir: str | None = None,
     download: bool = False,
-) -> TaskSpace:
-    """The space of a library, drawn again from its source.
+) -> tuple[TaskSpace, Source]:
+    """The space of a library, drawn again from its source, and that source.
 
     Args:
         data: the path of the source, where it is a file.
@@ -117,13 +157,18 @@ def space_of(
     Raises:
         UserError: the source is not there, or another image set comes out of it.
     """
+    source = load_source(_data(library, data), data_dir, download)
+    space = TaskSpace.of(library.settings, source, engine)
+    check_space(library, space)
+    return space, source
+
+
+def _data(library: TaskLibrary, data: str | None) -> str:
+    """The source of a library as `load_source` takes it."""
     name = library.settings.data
     if data is None and name not in NAMED:
         raise UserError(f"the images of this library come from a file {echo(name)}; say where it lies with --data")
-    source = load_source(name if data is None else data, data_dir, download)
-    space = TaskSpace.of(library.settings, source, engine)
-    check_space(library, space)
-    return space
+    return name if data is None else data
 
 
 def check_space(library: TaskLibrary, space: TaskSpace) -> None:
@@ -159,6 +204,10 @@ def read_labelings(path: Path, n: int, positives: int) -> Labelings:
         raise UserError(f"{path} has no labelings; expected a line of {n} cells of 0 and 1 for each")
     array = np.array([_parsed(path, i, cells, n, positives) for i, cells in enumerate(labels)], dtype=np.uint8)
     return Labelings(array, tuple(cut(name, 80) or str(i + 1) for i, name in enumerate(names)))
+
+
+def _replicates(confirm: int | None, default: int) -> int:
+    return default if confirm is None else whole("confirm", confirm, LEAST_CONFIRM, MOST)
 
 
 def _of_column(rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:

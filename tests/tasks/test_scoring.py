@@ -47,7 +47,7 @@ def test_a_library_is_confirmed_again_with_its_provenance():
 
 
 def test_the_space_of_a_library_is_drawn_again():
-    assert space_of(score(SPACE, LABELS, confirm=2)).identity == SPACE.identity
+    assert space_of(score(SPACE, LABELS, confirm=2))[0].identity == SPACE.identity
 
 
 def test_a_library_of_another_space_is_refused():
