@@ -199,11 +199,13 @@ def extend_tasks(file: Path, form: str, **given: Any) -> None:
     from tdbench.base.progress import Counting
     from tdbench.engine import make_engine
     from tdbench.store.library import TaskLibrary
-    from tdbench.tasks.extend import extend, extension_path
+    from tdbench.store.library_file import check_path
+    from tdbench.tasks.extend import COLUMNS, extend, extension_path
     from tdbench.tasks.scoring import space_of
     from tdbench.tasks.tables import extension_table
 
     library = TaskLibrary.load(file)
+    check_path(extension_path(file), COLUMNS)
     options = _checked(given)
     engine = make_engine(given["engine"], given["device"], options.threads)
     space, source = space_of(library, engine, **{name: given[name] for name in ("data", "data_dir", "download")})

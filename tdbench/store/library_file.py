@@ -58,13 +58,31 @@ def write_both(path: Path, arrays: dict[str, NDArray[Any]], table: str) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def check_path(path: Path) -> None:
-    """Raises UserError where no library could be written there, before any work is done."""
+def check_path(path: Path, columns: Sequence[str] = COLUMNS) -> None:
+    """Raises UserError where no library could be written there, before any work is done.
+
+    Args:
+        columns: of the CSV file; another file of that name is not replaced.
+    """
     if path.suffix != ".npz":
         raise UserError(f"a task library is an .npz file: name it {path.name}.npz, not {path.name}")
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file")
     check_name(path, "the task library")
+    table = path.with_suffix(".csv")
+    if table.exists() and not _has_header(table, columns):
+        raise UserError(
+            f"{table} would be replaced by the table of {path.name}, but holds something else; name another"
+        )
+
+
+def _has_header(table: Path, columns: Sequence[str]) -> bool:
+    header = ",".join(columns).encode()
+    try:
+        with table.open("rb") as file:
+            return file.read(len(header) + 1).rstrip() == header
+    except OSError:
+        return False
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Extension:
 
     def save(self, path: Path) -> Path:
         """Write an `.npz`, and a CSV file of the same name that people can read. Raises UserError if it cannot."""
-        library_file.check_path(path)
+        library_file.check_path(path, COLUMNS)
         arrays = {name: getattr(self, name) for name in _KEYS if name not in ("format", "version", "label_names")}
         arrays |= {"format": FORMAT, "version": VERSION, "label_names": np.array(self.label_names, dtype=np.str_)}
         lines = [COLUMNS, *([_cell(record[column]) for column in COLUMNS] for record in self.records())]

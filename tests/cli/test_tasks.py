@@ -106,6 +106,7 @@ def test_extend_writes_beside_the_library_and_show_reads_it(folder, library, cap
         (["show", "scored.npz", "--threshold", "2"], "threshold must be"),
         (["merge", "scored.npz", "--out", "x.npz", "--max-similarity", "2"], "max-similarity must be"),
         (["merge", "scored.npz", "--out", "x.csv"], "a task library is an .npz file"),
+        (["score", "mine.csv", "--out", "mine.npz", "--n", "20"], "mine.csv would be replaced"),
         (["score", "mine.csv", "--out", "x.npz", "--n", "30"], "expected 30 labels"),
         (["score", "mine.csv", "--out", "x.npz", "--n", "20", "--ratio", "1"], "expected P = 10 ones"),
         (["score", "mine.csv", "--out", "x.npz", "--n", "20", "--confirm", "1"], "confirm must be at least 2"),

@@ -212,6 +212,15 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     assert ((tmp_path / "a.npz").read_bytes(), (tmp_path / "a.csv").read_bytes()) == before
 
 
+def test_a_csv_of_somebody_else_is_never_replaced(tmp_path):
+    made().save(tmp_path / "a.npz")
+    made(tasks=9).save(tmp_path / "a.npz")  # its own is
+    (tmp_path / "b.csv").write_text("0,1,1\n")
+    with pytest.raises(UserError, match=r"b.csv would be replaced by the table of b.npz"):
+        made().save(tmp_path / "b.npz")
+    assert (tmp_path / "b.csv").read_text() == "0,1,1\n" and not (tmp_path / "b.npz").exists()
+
+
 def test_only_an_npz_in_a_folder_is_a_place_for_a_library(tmp_path):
     with pytest.raises(UserError, match=r"name it a.csv.npz, not a.csv"):
         made().save(tmp_path / "a.csv")

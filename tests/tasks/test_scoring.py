@@ -94,8 +94,8 @@ def test_every_layout_of_a_csv_gives_the_same_labelings(tmp_path):
         read = read_labelings(path, 10, 2)
         np.testing.assert_array_equal(read.labels, LABELS)
         assert "".join(read.names) == names
-    library.save(tmp_path / "mine.npz")
-    read = read_labelings(path, 10, 2)  # the CSV beside the library
+    library.save(tmp_path / "other.npz")
+    read = read_labelings(tmp_path / "other.csv", 10, 2)  # the CSV beside the library
     np.testing.assert_array_equal(read.labels[order], LABELS)
     assert read.names == library.runs
 
