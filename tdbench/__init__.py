@@ -49,6 +49,7 @@ _LAZY = {
     "Protocol": "engine.protocol.TrainingProtocol",  # its name in 0.1.0
     "run": "api.run",
     "bench": "api.bench",
+    "discover": "api.discover",
 }
 
 

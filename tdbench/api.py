@@ -1,4 +1,4 @@
-"""`run` and `bench` in Python, as the commands of these names: settings in, results out."""
+"""`run`, `discover` and `bench` in Python, as the commands of these names: settings in, results out."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from tdbench.leaderboard.threshold import checked_threshold, task_threshold
 from tdbench.report.pictures import write_run_picture
 from tdbench.searchers.catalogue import find_plugins
 from tdbench.searchers.reduction import IDENTITY
-from tdbench.settings import MOST, Options, RunSettings
+from tdbench.settings import MOST, MOST_TASKS, Options, RunSettings
 from tdbench.space.sources import load_source
 from tdbench.store.curves import RememberedTrainings
 from tdbench.store.result import Result, picture_path
 
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
 OPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Options))
+_ONE_LABELING: dict[str, Any] = {
+    name: RunSettings.__dataclass_fields__[name].default for name in ("protocol", "max_similarity")
+}
 
 
 def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, **settings: Any) -> Result:
@@ -51,14 +54,45 @@ def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, 
             ``resume=True``; or one that is finished, without ``resume=True`` (which returns its result) or
             ``again=True`` (which runs it once more).
     """
+    if settings.get("tasks"):
+        raise UserError("run recommends one labeling; discover finds several tasks")
+    return _one_run({"searcher": searcher, **settings}, threshold)
+
+
+def discover(
+    searcher: str = "twopointsde", tasks: int = 16, *, threshold: float | str | None = None, **settings: Any
+) -> Result:
+    """Search one space for several labelings, different from each other, as `tdbench discover` does.
+
+    >>> import tempfile
+    >>> small = {"n": 10, "steps": 5, "budget": 16, "batch": 4, "confirm": 2}
+    >>> result = discover("random", tasks=3, max_similarity=0.5, **small, out=tempfile.mkdtemp())
+    >>> result.library.labels.shape  # 3 labelings of 10 images
+    (3, 10)
+    >>> result.row.confirmed == result.library.confirmed_qd  # (1/3) of the sum of those above 0
+    True
+
+    Args:
+        searcher: its name, as `tdbench searchers` lists it.
+        tasks: how many labelings to find (K).
+        threshold: T_task, as for `run`; it says how many of the labelings count as tasks.
+        settings: any field of `RunSettings` and `Options` by name, such as ``max_similarity`` and
+            ``protocol="rounds"``.
+
+    Returns:
+        A result whose `library` has the labelings; its row's ``told`` and ``confirmed`` are told and confirmed QD.
+
+    Raises:
+        UserError: as `run`.
+    """
+    return _one_run({"searcher": searcher, "tasks": whole("tasks", tasks, 1, MOST_TASKS), **settings}, threshold)
+
+
+def _one_run(settings: dict[str, Any], threshold: float | str | None) -> Result:
     threshold = None if threshold is None else checked_threshold(threshold)
-    run_settings, options = split_settings({"searcher": searcher, **settings})
-    result = run_all(
-        [run_settings],
-        options,
-        find_plugins(options.plugins, searchers=[searcher], extra_must_load=True),
-        finished_is_error=True,
-    )[0]
+    run_settings, options = split_settings(settings)
+    plugins = find_plugins(options.plugins, searchers=[run_settings.searcher], extra_must_load=True)
+    result = run_all([run_settings], options, plugins, finished_is_error=True)[0]
     result = replace(result, picture=write_picture(result, options))
     return replace(result, threshold=_t_task(threshold, result, run_settings, options))
 
@@ -71,6 +105,7 @@ def bench(
     n: int | Sequence[int] = 50,
     ratio: int | Sequence[int] = 4,
     reductions: str | Sequence[str] = IDENTITY,
+    tasks: int | Sequence[int] = 0,
     **settings: Any,
 ) -> list[Result]:
     """Run every searcher with every reduction on every space with every seed, in lockstep, as `tdbench bench` does.
@@ -86,6 +121,7 @@ def bench(
         seeds: run seeds, or a number of them (0, 1, ...).
         space_seeds, data, n, ratio: one or several values each; the spaces are all combinations.
         reductions: names. With ``identity`` among them, a searcher that can use no reduction runs with that one only.
+        tasks: labelings to discover in a run, one or several numbers; 0 is an ordinary run, which recommends one.
         settings: any other field of `RunSettings` and `Options` by name.
 
     Returns:
@@ -107,14 +143,18 @@ def bench(
         "space_seed": _several("space_seeds", space_seeds),
         "searcher": _several("searchers", searchers),
         "reduction": _several("reductions", reductions),
+        "tasks": _several("tasks", tasks),
         "seed": _several("seeds", seeds) if many else range(whole("seeds", seeds, most=MOST)),
     }
     if any(len(axis) == 0 for axis in axes.values()):
         raise UserError("bench needs at least one searcher, one seed, one space and one reduction")
-    base, options = split_settings({**settings, **{name: axis[0] for name, axis in axes.items()}})
+    most_tasks = max(whole("tasks", number, 0, MOST_TASKS) for number in axes["tasks"])
+    first = {name: axis[0] for name, axis in axes.items()}
+    base, options = split_settings({**settings, **first, "tasks": most_tasks})
     if math.prod(map(len, axes.values())) > MOST:
         raise UserError(f"bench can have at most {MOST} runs, got {math.prod(map(len, axes.values()))}")
-    runs = [replace(base, **dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())]
+    points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
+    runs = [replace(base, **point, **({} if point["tasks"] else _ONE_LABELING)) for point in points]
     plugins = find_plugins(options.plugins, searchers=[run.searcher for run in runs], extra_must_load=True)
     if any(run.reduction == IDENTITY for run in runs):
         runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]

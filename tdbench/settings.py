@@ -21,12 +21,15 @@ from tdbench.searchers.reduction import IDENTITY, full_name
 from tdbench.space.references import CHOICES as REFERENCES
 from tdbench.space.seal import SEAL_DIGITS, Key
 from tdbench.space.settings import SpaceSettings, check_seed
+from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY, check_max_similarity
 from tdbench.space.task_space import NOISE_MODES, TaskSpace
 
 DEFAULT_OUT = "tdbench-results"
 RECOMMEND_RULES = ("searcher", "best")
+PROTOCOLS = ("joint", "rounds")
 RACE = "race"
 LEAST_RACE = 4  # evaluations: two candidates, twice each
+MOST_TASKS = 1000  # labelings of a library: they are confirmed one by one, and compared pair by pair
 MOST = 10**6  # far above any use; beyond it memory, the log or the system's calls give up
 
 
@@ -55,6 +58,10 @@ class RunSettings(SpaceSettings):
         engine, device: as asked for; what ``auto`` became is recorded with the run.
         reduction: ``name:D`` or ``name``: what maps the searcher's vectors to scores of the images.
         sealed: the seal of the key that draws the confirmation replicates; empty where they follow from the space seed.
+        tasks: labelings to discover (K), different from each other; 0 for an ordinary run, which recommends one.
+        protocol: how several are discovered: ``joint``, in one search, or ``rounds``, a search for each.
+        max_similarity: the most that two discovered labelings may be alike, from 0, what chance gives, to 1
+            (definitions, section 10).
     """
 
     searcher: str = "twopointsde"
@@ -69,6 +76,9 @@ class RunSettings(SpaceSettings):
     device: str = "auto"
     reduction: str = later(IDENTITY)
     sealed: str = later("")
+    tasks: int = later(0)
+    protocol: str = later("joint")
+    max_similarity: float = later(DEFAULT_MAX_SIMILARITY)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +94,9 @@ class RunSettings(SpaceSettings):
             recommend=text("recommend", self.recommend),
             reduction=text("reduction", self.reduction),
             sealed=text("sealed", self.sealed),
+            tasks=whole("tasks", self.tasks, 0, MOST_TASKS),
+            protocol=text("protocol", self.protocol, PROTOCOLS),
+            max_similarity=check_max_similarity(self.max_similarity),
         )
         check_engine(self.engine, self.device)
         if self.confirm < 2:
@@ -91,6 +104,7 @@ class RunSettings(SpaceSettings):
         if self.budget < self.batch:
             raise UserError(f"budget must hold at least one batch of {self.batch}, got {self.budget}; lower --batch")
         self._check_recommend()
+        self._check_discovery()
         if not re.fullmatch(f"([0-9a-f]{{{SEAL_DIGITS}}})?", self.sealed):
             raise UserError(
                 f"a seal has {SEAL_DIGITS} hex digits, got {echo(self.sealed)}; the file of a key goes to the options"
@@ -104,6 +118,21 @@ class RunSettings(SpaceSettings):
         elif self.recommend not in RECOMMEND_RULES:
             raise UserError(
                 f"recommend must be one of {', '.join(RECOMMEND_RULES)}, race:F, got {echo(self.recommend)}"
+            )
+
+    def _check_discovery(self) -> None:
+        if not self.tasks:
+            for name in ("protocol", "max_similarity"):
+                if getattr(self, name) != RunSettings.__dataclass_fields__[name].default:
+                    raise UserError(f"{shown(name)} is for runs that discover several tasks; give tasks, such as 16")
+            return
+        if race_share(self.recommend) is not None:
+            raise UserError(
+                f"recommend {self.recommend} is for runs that recommend one labeling; with tasks use searcher or best"
+            )
+        if self.protocol == "rounds" and self.budget < self.tasks:
+            raise UserError(
+                f"{self.tasks} rounds need a budget of at least one evaluation each, got {self.budget}; raise --budget"
             )
 
     @property

@@ -11,6 +11,9 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
+from tdbench.arena.discovery import JointDiscovery, RoundsDiscovery
 from tdbench.arena.live_run import LiveRun, SpaceReduction
 from tdbench.arena.lockstep import Arena
 from tdbench.arena.seals import check_seals
@@ -21,14 +24,16 @@ from tdbench.engine import Engine, make_engine
 from tdbench.searchers.reduction import IDENTITY, JOINT, ReductionProblem
 from tdbench.searchers.registry import Plugins, Registration
 from tdbench.settings import Options, RunSettings
+from tdbench.space.labelings import LabelVectors
 from tdbench.space.references import chosen
 from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import Source, load_source
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import reference_scores, space_references
+from tdbench.store.library import TaskLibrary
 from tdbench.store.log import Replay, RunRecord, Store
-from tdbench.store.result import Result, picture_path
-from tdbench.store.rows import Leaderboard, Row, leaderboard_path
+from tdbench.store.result import Result, library_path, picture_path
+from tdbench.store.rows import CHECKPOINTS, Leaderboard, Row, leaderboard_path
 
 _MANY_ATTEMPTS = 999  # a run's picture has the number of its attempt in its name
 
@@ -55,10 +60,15 @@ def run_all(
         progress = stack.enter_context(Progress(total, options.progress))
 
         def on_end(run: LiveRun, row: Row) -> None:
+            library = _library(run, store)
+            if library is not None:
+                library.save(library_path(options.folder, run.space.name, run.settings.full_name, row.run))
             if boards[run.space.name].add(row):
                 replaced.add(row.run)
 
         arena = Arena(store, options, progress, on_end)
+        if todo:
+            progress.announce(_trainings_to_come(todo, live, store, options))
         arena.play(todo)
         _confirm_references(arena, live)
         rows = [store.row(store.record(run.record.id)) for run in live]
@@ -76,9 +86,34 @@ def run_all(
                 log=store.path,
                 picture=None,
                 replaced=row.run in replaced,
+                library=(library := _library(run, store)),
+                library_path=None
+                if library is None
+                else library_path(options.folder, run.space.name, run.settings.full_name, row.run),
             )
             for run, row in zip(live, rows, strict=True)
         ]
+
+
+def _library(run: LiveRun, store: Store) -> TaskLibrary | None:
+    """What a run that has ended discovered; None of an ordinary run, and where it failed."""
+    members = store.members(run.record)
+    if not members:
+        return None
+    space, confirm = run.space, run.settings.confirm
+    confirmed = [store.confirmed(space.identity, run.tag, member.labels, confirm) for member in members]
+    return TaskLibrary.of(
+        space,
+        np.stack([member.labels for member in members]),
+        np.stack([values for values in confirmed if values is not None]),  # an ended run has confirmed all
+        engine=run.tag,
+        told=[member.told for member in members],
+        evaluations=[member.evaluations for member in members],
+        searchers=run.settings.full_name,
+        runs=run.record.id,
+        tasks=run.settings.tasks,
+        max_similarity=run.settings.max_similarity,
+    )
 
 
 def _boards(entries: Sequence[tuple[RunSettings, TaskSpace]], options: Options) -> dict[str, Leaderboard]:
@@ -190,7 +225,16 @@ def _prepare(
             else:
                 engine = _recorded_engine(record, options)
             replay = Replay(store, record)
-            yield LiveRun(settings, on_engine(space, engine), record, registration, variant, reduction, replay)
+            yield _kind_of(settings)(
+                settings, on_engine(space, engine), record, registration, variant, reduction, replay
+            )
+
+
+def _kind_of(settings: RunSettings) -> type[LiveRun]:
+    """The kind of run that these settings ask for."""
+    if not settings.tasks:
+        return LiveRun
+    return RoundsDiscovery if settings.protocol == "rounds" else JointDiscovery
 
 
 def _reductions(entries: Sequence[tuple[RunSettings, TaskSpace]], plugins: Plugins) -> list[SpaceReduction]:
@@ -271,10 +315,29 @@ def _outcome(record: RunRecord, store: Store) -> str:
 def _confirm_references(arena: Arena, runs: Sequence[LiveRun]) -> None:
     """Score the reference tasks that are asked for like everything else, once for each space and engine."""
     arena.progress.reference_tasks()
+    for run, labelings in _missing_references(runs, arena.store, arena.options):
+        arena.confirm(run, labelings)
+
+
+def _missing_references(
+    runs: Sequence[LiveRun], store: Store, options: Options
+) -> Iterator[tuple[LiveRun, list[LabelVectors]]]:
+    """For each space, engine and confirmation a run of it, and the reference tasks that are not confirmed yet."""
     cases: dict[tuple[str, str, int], list[LiveRun]] = {}
     for run in runs:
         cases.setdefault((run.space.identity, run.tag, run.settings.confirm), []).append(run)
-    for (space, _, confirm), members in cases.items():
+    for (space, tag, confirm), members in cases.items():
         searched = sum(run.settings.budget * run.settings.replicates for run in members)
-        tasks = chosen(space_references(arena.store, space), arena.options.references, confirm, searched)
-        arena.confirm(members[0], [task.labels for task in tasks])
+        tasks = chosen(space_references(store, space), options.references, confirm, searched)
+        yield members[0], [t.labels for t in tasks if store.confirmed(space, tag, t.labels, confirm) is None]
+
+
+def _trainings_to_come(todo: Sequence[LiveRun], runs: Sequence[LiveRun], store: Store, options: Options) -> str:
+    """How many trainings the runs that are not finished will do at most, and what for."""
+    evaluated = store.all_evaluated()
+    search = sum((r.settings.budget - evaluated.get(r.record.id, 0)) * r.settings.replicates for r in todo)
+    confirm = sum((r.settings.tasks or len(CHECKPOINTS)) * r.settings.confirm for r in todo)
+    references = sum(len(labelings) * r.settings.confirm for r, labelings in _missing_references(runs, store, options))
+    return (
+        f"trainings: {search} to search, at most {confirm} to confirm what was found, {references} for reference tasks"
+    )

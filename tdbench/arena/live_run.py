@@ -38,6 +38,11 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Restart:
+    """Another search begins, with a new searcher for `LiveRun.problem`: `LiveRun.restarted`."""
+
+
+@dataclass(frozen=True)
 class Reduce:
     """The reduction must give the scores of (n, dim) vectors: `LiveRun.reduced`."""
 
@@ -50,12 +55,14 @@ class Train:
 
     Attributes:
         labels: (n, N) that were asked.
-        unknown: (n,) which of them must be trained; the taskness of the others is known.
+        unknown: (n,) which of them must be trained; the others are known or refused.
+        refused: (n,) the taskness that is told of labelings that may not be evaluated; NaN for all others.
         request: the training of the unknown ones.
     """
 
     labels: LabelVectors
     unknown: NDArray[np.bool_]
+    refused: NDArray[np.float64]
     request: Request
 
 
@@ -126,7 +133,6 @@ class LiveRun:
         self.best_told = math.nan
         self.recommended: dict[float, LabelVectors] = {}
         self.searching = True
-        self.need: Ask | Reduce | Train | Confirm | End = Ask(self._turn(None))
         self._recorded = recorded
         self._labels: list[LabelVectors] = []  # (n, N) of every ask so far
         self._told: list[NDArray[np.float64]] = []  # (n,) taskness of each
@@ -135,11 +141,17 @@ class LiveRun:
         self._searched = 0  # evaluations that the searcher was told
         self._asked_scores: NDArray[np.float64] | None = None
         self._race: Race | None = None  # once the search is over, where one follows
-        self.started = time.monotonic()
+        self._started: float | None = None
+        self._begin()
+        self.need: Ask | Restart | Reduce | Train | Confirm | End = Ask(self._turn(None))
 
     @property
     def seconds(self) -> float:
-        return self.record.seconds + time.monotonic() - self.started
+        return self.record.seconds + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def begin_clock(self) -> None:
+        """Its first searcher starts; a later one of the same run changes nothing."""
+        self._started = time.monotonic() if self._started is None else self._started
 
     @property
     def history(self) -> tuple[LabelVectors, NDArray[np.float64], int]:
@@ -160,12 +172,10 @@ class LiveRun:
 
     def answered(self, reply: Reply) -> None:
         """The searcher has answered the turn."""
-        n, dim = min(self.settings.batch, self.settings.search_budget - self.evaluations), self.reduction.dim
+        n, dim = self._to_ask, self.reduction.dim
         try:
             self._asked_scores = checked_scores(reply.asked, (n, dim), "ask") if n else np.zeros((0, dim))
-            recommended = np.zeros((0, dim))
-            if reply.recommended is not None and self.settings.recommend != "best":
-                recommended = checked_scores(reply.recommended[None], (1, dim), "recommend")
+            recommended = self._checked_recommendation(reply.recommended)
         except InvalidAnswer as invalid:
             self.fail("invalid", str(invalid))
             return
@@ -178,36 +188,24 @@ class LiveRun:
     def reduced(self, scores: NDArray[np.float64] | None) -> None:
         """The reduction's (m, N) scores for what the searcher answered, a recommendation first where it makes one."""
         assert self._asked_scores is not None  # by `answered`
-        own = None
         try:
             labels = self._decode(scores, len(self.need.vectors) if isinstance(self.need, Reduce) else None)
-            if len(labels) > len(self._asked_scores):
-                own, labels = labels[0], labels[1:]
-            if due := self._due_checkpoints():
-                recommended = self._best if own is None else own
-                assert recommended is not None  # a checkpoint comes after evaluations
-                self.recommended.update(dict.fromkeys(due, recommended))
-            if len(labels):
-                self._evaluate_next(labels)
-                return
-            self.searching = False
-            if self.evaluations < self.settings.budget:
-                self._begin_race(own)
-            else:
-                self._need_confirmation()
+            own, labels = np.split(labels, [len(labels) - len(self._asked_scores)])
+            self._take(own, labels)
         except InvalidAnswer as invalid:
             self.fail("invalid", str(invalid))
 
     def evaluated(self, values: NDArray[np.float64]) -> Asked:
         """What is to be committed, of a `Train` need whose unknown label vectors have these (m, k) taskness values."""
         assert isinstance(self.need, Train) and self._asked_scores is not None  # the arena saw to that need
-        labels, unknown = self.need.labels, self.need.unknown
-        taskness = np.empty(len(labels))
+        labels, unknown, taskness = self.need.labels, self.need.unknown, self.need.refused.copy()
+        refused = ~np.isnan(taskness)
         taskness[unknown] = values.mean(axis=1)
-        if not unknown.all():
+        known = ~unknown & ~refused
+        if known.any():
             self._remember(labels[unknown], taskness[unknown])
-            taskness[~unknown] = [self._known[row.tobytes()] for row in labels[~unknown]]
-        return Asked(self.evaluations, digest(self._asked_scores), labels, taskness)
+            taskness[known] = [self._known[row.tobytes()] for row in labels[known]]
+        return Asked(self.evaluations, digest(self._asked_scores), labels, taskness, refused)
 
     def committed(self, asked: Asked) -> None:
         """What `evaluated` gave is in the log."""
@@ -219,6 +217,10 @@ class LiveRun:
                 self._go_on_racing(self._race)
         except InvalidAnswer as invalid:
             self.fail("invalid", str(invalid))
+
+    def restarted(self) -> None:
+        """The searcher of the next search starts."""
+        raise NotImplementedError  # an ordinary run has one search
 
     def confirmed(self) -> None:
         """The recommended label vectors are confirmed."""
@@ -232,14 +234,52 @@ class LiveRun:
         """Let go of the history, once the run has ended."""
         self._labels, self._told, self._known = [], [], {}
 
+    def _begin(self) -> None:
+        """Set what one kind of run keeps besides."""
+
+    @property
+    def _search_end(self) -> int:
+        """The number of evaluations after which the search is over."""
+        return self.settings.search_budget
+
+    @property
+    def _to_ask(self) -> int:
+        """How many vectors the searcher is asked for next."""
+        return min(self.settings.batch, self._search_end - self.evaluations)
+
     def _turn(self, told: NDArray[np.float64] | None) -> Turn:
         """Tell the (n,) taskness of the last ask, and ask for what the search has left."""
         tell = None
         if told is not None and self._asked_scores is not None:
             tell = (self._asked_scores, 1.0 - told)
-        left = self.settings.search_budget - self.evaluations
-        recommend = self.settings.recommend != "best" and (bool(self._due_checkpoints()) or left == 0)
-        return Turn(tell, recommend, min(self.settings.batch, left))
+        return self._turn_after(tell)
+
+    def _turn_after(self, tell: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> Turn:
+        """The turn that begins with telling these scores and losses."""
+        recommend = self.settings.recommend != "best" and (bool(self._due_checkpoints()) or self._to_ask == 0)
+        return Turn(tell, recommend, ask=self._to_ask)
+
+    def _checked_recommendation(self, recommended: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """(m, dim) vectors that the searcher recommends. Raises InvalidAnswer for anything else."""
+        dim = self.reduction.dim
+        if recommended is None or self.settings.recommend == "best":
+            return np.zeros((0, dim))
+        return checked_scores(recommended, (1, dim), "recommend")
+
+    def _take(self, own: LabelVectors, labels: LabelVectors) -> None:
+        """The searcher recommends `own` (0 or 1, N), and asked for the (n, N) labelings; none where its search ends."""
+        if due := self._due_checkpoints():
+            recommended = own[0] if len(own) else self._best
+            assert recommended is not None  # a checkpoint comes after evaluations
+            self.recommended.update(dict.fromkeys(due, recommended))
+        if len(labels):
+            self._evaluate_next(labels)
+            return
+        self.searching = False
+        if self.evaluations < self.settings.budget:
+            self._begin_race(own[0] if len(own) else None)
+        else:
+            self._need_confirmation()
 
     def _evaluate_next(self, labels: LabelVectors) -> None:
         """The log has these (n, N) label vectors already, or they must be trained."""
@@ -251,10 +291,15 @@ class LiveRun:
             self._need_training(labels)
 
     def _need_training(self, labels: LabelVectors) -> None:
-        unknown = self._unknown(labels)
+        refused = self._refused(labels)
+        unknown = self._unknown(labels) & np.isnan(refused)
         indices = self.evaluations + np.flatnonzero(unknown)
         seeds = self.space.told_seeds(indices, self.settings.replicates, self.settings.noise, self.settings.seed)
-        self.need = Train(labels, unknown, Request(self.space, labels[unknown], seeds))
+        self.need = Train(labels, unknown, refused, Request(self.space, labels[unknown], seeds))
+
+    def _refused(self, labels: LabelVectors) -> NDArray[np.float64]:
+        """(n,) the taskness that is told, untrained, of labelings that may not be evaluated; NaN for all others."""
+        return np.full(len(labels), np.nan)
 
     def _replayed(self, labels: LabelVectors) -> Asked:
         """The next recorded ask, which the scores just asked and their labels must be."""
@@ -278,12 +323,14 @@ class LiveRun:
         self._told.append(asked.taskness)
         self.evaluations += len(asked.labels)
         if self.settings.noise == "frozen":
-            self._remember(asked.labels, asked.taskness)
+            self._remember(asked.labels[~asked.refused], asked.taskness[~asked.refused])
         if self._race is not None:
             self._race.tell(asked.taskness)
             return
         self._searched = self.evaluations
-        best = int(np.argmax(asked.taskness))
+        if asked.refused.all():
+            return
+        best = int(np.argmax(np.where(asked.refused, -math.inf, asked.taskness)))
         if not asked.taskness[best] <= self.best_told:  # of equals the first stays
             self.best_told, self._best = float(asked.taskness[best]), asked.labels[best]
 

@@ -8,6 +8,7 @@ answers of searchers are taken for the next.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections import deque
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.arena.live_run import Ask, Confirm, End, LiveRun, Reduce, SpaceReduction, Train
+from tdbench.arena.discovery import Discovery
+from tdbench.arena.live_run import Ask, Confirm, End, LiveRun, Reduce, Restart, SpaceReduction, Train
 from tdbench.arena.outcome import leaderboard_row
 from tdbench.arena.worker import Limits, ReductionWorker, SearcherWorker, WorkerFailure
 from tdbench.base import environment
@@ -115,7 +117,7 @@ class Arena:
                 later.append(run)
                 room -= self._start_reduction(run)
                 continue
-            run.started = time.monotonic()
+            run.begin_clock()
             self._workers[run] = SearcherWorker(run.registration, run.variant, run.problem(), self._limits)
             room -= 1
         self._waiting.extendleft(reversed(later))
@@ -219,11 +221,14 @@ class Arena:
         """What the run needs next."""
         self.progress.advance(run.evaluations - self._counted.get(run, 0), run.best_told)
         self._counted[run] = run.evaluations
-        if not run.searching and run in self._workers:
-            self._workers.pop(run).kill()
         need = run.need
+        if run in self._workers and (not run.searching or isinstance(need, Restart)):
+            self._workers.pop(run).kill()
         if isinstance(need, Ask):
             self._workers[run].ask(need.turn)
+        elif isinstance(need, Restart):
+            run.restarted()
+            self._waiting.appendleft(run)
         elif isinstance(need, Reduce):
             self._reductions[run.reduction].enqueue(run, need.vectors)
         elif isinstance(need, Train):
@@ -236,20 +241,24 @@ class Arena:
     def _confirm(self, run: LiveRun, labels: LabelVectors, then: Callable[[], None]) -> None:
         """Queue the confirmation of those (n, N) label vectors that the log does not have yet."""
         space, tag, replicates = run.space, run.tag, run.settings.confirm
-        missing = [y for y in labels if self.store.confirmed(space.identity, tag, y, replicates) is None]
+        missing = [y[None] for y in labels if self.store.confirmed(space.identity, tag, y, replicates) is None]
         if not missing:
             then()
             return
-        stacked = np.stack(missing)
+        waiting = len(missing)
 
-        def done(values: NDArray[np.float64]) -> None:
-            self.store.add_confirmations(space.identity, tag, stacked, values)
+        def done(confirmed: LabelVectors, values: NDArray[np.float64]) -> None:
+            nonlocal waiting
+            self.store.add_confirmations(space.identity, tag, confirmed, values)
             self.progress.extra(values.size)
-            then()
+            waiting -= 1
+            if not waiting:
+                then()
 
-        self.progress.expect_extra(len(stacked) * replicates)
-        seeds = space.confirm_seeds(len(stacked), replicates, self.options.key)
-        self._jobs.append(Job(Request(space, stacked, seeds), space.engine, done))
+        self.progress.expect_extra(len(missing) * replicates)
+        seeds = space.confirm_seeds(1, replicates, self.options.key)
+        for one in missing:
+            self._jobs.append(Job(Request(space, one, seeds), space.engine, functools.partial(done, one)))
 
     def _confirmed(self, run: LiveRun) -> None:
         run.confirmed()
@@ -298,7 +307,8 @@ class Arena:
     def _end(self, run: LiveRun, end: End) -> None:
         self.progress.skip(run.settings.budget - run.evaluations)
         row = leaderboard_row(run, end.status, end.error, self.store)
-        self.store.finish(run.record.id, row.status, row.error, row.seconds, row_to_json(row), run.recommended)
+        members = run.members() if isinstance(run, Discovery) and row.status == "ok" else []
+        self.store.finish(run.record.id, row.status, row.error, row.seconds, row_to_json(row), run.recommended, members)
         run.forget()
         self._counted.pop(run, None)
         self.on_end(run, row)

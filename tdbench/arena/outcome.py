@@ -5,45 +5,37 @@ from __future__ import annotations
 import dataclasses
 import math
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
+from tdbench.arena.discovery import Discovery
 from tdbench.arena.live_run import LiveRun
 from tdbench.base import environment
 from tdbench.space.score import standard_error
+from tdbench.store import worth
 from tdbench.store.log import Store
-from tdbench.store.rows import CHECKPOINTS, COLUMNS, Row, checkpoint_column
+from tdbench.store.rows import CHECKPOINTS, COLUMNS, EACH, Row, checkpoint_column
 
 
 def leaderboard_row(run: LiveRun, status: str, error: str, store: Store) -> Row:
     """The row of a run that has ended, well or not, with what the log has of its confirmation."""
     settings, engine = run.settings, run.space.engine
-    confirmed = {
-        share: store.confirmed(run.space.identity, run.tag, labels, settings.confirm)
-        for share, labels in run.recommended.items()
-    }
-    mean = {share: math.nan if values is None else float(values.mean()) for share, values in confirmed.items()}
-    final = confirmed.get(1.0)
-    labels, taskness, searched = run.history
+    labels, _, _ = run.history
     distinct = len(np.unique(labels, axis=0))
-    own = (labels[:searched] == run.recommended.get(1.0, np.full(run.space.n, -1))).all(axis=1)
-    trained = distinct if settings.noise == "frozen" else len(labels)
     of_the_run = {name: value for name, value in dataclasses.asdict(settings).items() if name in COLUMNS}
+    found = _library(run, store, status) if isinstance(run, Discovery) else _recommendation(run, store, distinct)
     return Row(
         **{
             **of_the_run,
             **run.space.columns,
-            **{checkpoint_column(share): mean.get(share, math.nan) for share in CHECKPOINTS},
+            **found,
             "searcher": settings.full_name,
             "searcher_version": run.record.searcher_version,
             "sees_images": run.registration.sees_images or run.reduction.registration.sees_images,
-            "told": run.best_told,
-            "recommended_told": float(taskness[:searched][own].mean()) if own.any() else math.nan,
-            "confirmed_se": math.nan if final is None else standard_error(final),
-            "optimism": run.best_told - mean.get(1.0, math.nan),
+            "optimism": found["told"] - found["confirmed"],
             "distinct": distinct,
             "evaluations": run.evaluations,
-            "trainings": trained * settings.replicates,
             "seconds": round(run.seconds, 3),
             "status": status,
             "error": error,
@@ -56,3 +48,60 @@ def leaderboard_row(run: LiveRun, status: str, error: str, store: Store) -> Row:
             "run": run.record.id,
         }
     )
+
+
+def _recommendation(run: LiveRun, store: Store, distinct: int) -> dict[str, Any]:
+    """What a run that recommends one labeling has found."""
+    confirmed = {
+        share: store.confirmed(run.space.identity, run.tag, labels, run.settings.confirm)
+        for share, labels in run.recommended.items()
+    }
+    mean = {share: math.nan if values is None else float(values.mean()) for share, values in confirmed.items()}
+    final = confirmed.get(1.0)
+    labels, taskness, searched = run.history
+    own = (labels[:searched] == run.recommended.get(1.0, np.full(run.space.n, -1))).all(axis=1)
+    trained = distinct if run.settings.noise == "frozen" else len(labels)
+    return {
+        **{checkpoint_column(share): mean.get(share, math.nan) for share in CHECKPOINTS},
+        "told": run.best_told,
+        "recommended_told": float(taskness[:searched][own].mean()) if own.any() else math.nan,
+        "confirmed_se": math.nan if final is None else standard_error(final),
+        "trainings": trained * run.settings.replicates,
+    }
+
+
+def _library(run: Discovery, store: Store, status: str) -> dict[str, Any]:
+    """What a run that discovers several labelings has found; without a library where it failed."""
+    told, tasks = run.told, run.settings.tasks
+    trained = len(told.labels) if run.settings.noise == "frozen" else int(told.evaluations.sum())
+    columns: dict[str, Any] = {
+        **{checkpoint_column(share): math.nan for share in CHECKPOINTS},
+        **{"told": math.nan, "recommended_told": math.nan, "confirmed_se": math.nan},
+        "trainings": trained * run.settings.replicates,
+        "refused": run.refused,
+    }
+    if status != "ok":
+        return columns
+    members = run.members()
+    values = [store.confirmed(run.space.identity, run.tag, m.labels, run.settings.confirm) for m in members]
+    confirmed = np.stack([v for v in values if v is not None])  # (m, replicates): an ended run has confirmed all
+    means, told_means = confirmed.mean(axis=1), np.array([m.told for m in members])
+    order = worth.best_first(means)
+    recall = worth.recall(run.found, run.space.reference_tasks)
+    return {
+        **columns,
+        "told": worth.quality(told_means, tasks),
+        "confirmed": worth.quality(means, tasks),
+        "confirmed_se": worth.quality_se(confirmed, tasks),
+        "told_each": _joined(told_means[order]),
+        "confirmed_each": _joined(means[order]),
+        "confirmed_se_each": _joined([standard_error(confirmed[i]) for i in order]),
+        "effective_number": worth.effective_number(run.rule.similarity(run.found, run.found)),
+        "recalled": recall.recalled,
+        "recalled_by_chance": recall.expected,
+    }
+
+
+def _joined(values: Any) -> str:
+    """Numbers as one cell; an unknown one is empty."""
+    return EACH.join("" if math.isnan(value) else f"{value:.6g}" for value in values)

@@ -24,6 +24,8 @@ from tdbench.searchers.searcher import Problem
 
 STATUSES = ("crash", "invalid")
 _NUMBER = 8  # bytes
+_ARRAYS = ("images", "avoid")  # fields of a problem that are sent as arrays
+_RECOMMENDED = 64  # vectors for each labeling of a library: those too similar to one before are skipped
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,28 @@ class Limits:
 
 @dataclass(frozen=True)
 class Turn:
-    """A request to a searcher: tell, then recommend, then ask; each where given."""
+    """A request to a searcher: tell, then recommend, then ask; each where given.
+
+    `recommend_many` is the most vectors that it may recommend for a library, 0 where it is not asked to.
+    """
 
     tell: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     recommend: bool = False
+    recommend_many: int = 0
     ask: int = 0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A searcher's answer to a turn, not checked yet: (n, dim) asked, (dim,) recommended; None where absent."""
+    """A searcher's answer to a turn, not checked yet: (n, dim) asked, (m, dim) recommended; None where absent."""
 
     asked: NDArray[np.float64] | None = None
     recommended: NDArray[np.float64] | None = None
+
+
+def most_recommended(tasks: int) -> int:
+    """The most vectors that a searcher may recommend where so many labelings are wanted."""
+    return _RECOMMENDED * tasks
 
 
 class WorkerFailure(Exception):
@@ -123,12 +134,15 @@ class SearcherWorker(Worker):
 
     def __init__(self, registration: Registration, variant: str | None, problem: Problem, limits: Limits) -> None:
         values = {"variant": variant, "problem": _plain(problem)}
-        start = _start("searcher", registration, values, problem.images, limits)
-        super().__init__("searcher", start, (problem.batch_size + 1) * problem.dim, limits)
+        start = _start("searcher", registration, values, {"images": problem.images, "avoid": problem.avoid}, limits)
+        most_vectors = problem.batch_size + most_recommended(problem.tasks)
+        super().__init__("searcher", start, most_vectors * problem.dim, limits)
 
     def ask(self, turn: Turn) -> None:
         arrays = {} if turn.tell is None else {"scores": turn.tell[0], "loss": turn.tell[1]}
-        self.request(Message({"recommend": turn.recommend, "ask": turn.ask}, arrays))
+        self.request(
+            Message({"recommend": turn.recommend, "recommend_many": turn.recommend_many, "ask": turn.ask}, arrays)
+        )
 
     def reply(self) -> Reply | None:
         """The answer where it is there. Raises WorkerFailure as `receive`."""
@@ -155,7 +169,7 @@ class ReductionWorker(Worker):
         limits: Limits,
     ) -> None:
         values = {"full_name": name, "problem": _plain(problem)}
-        start = _start("reduction", registration, values, problem.images, limits)
+        start = _start("reduction", registration, values, {"images": problem.images}, limits)
         super().__init__(f"reduction {name!r}", start, most_vectors * problem.n_images, limits)
         self.queue: deque[tuple[Any, NDArray[np.float64]]] = deque()
         self.dim = 0
@@ -188,15 +202,16 @@ class ReductionWorker(Worker):
 
 
 def _plain(problem: Problem | ReductionProblem) -> dict[str, Any]:
-    return {field.name: getattr(problem, field.name) for field in fields(problem) if field.name != "images"}
+    return {field.name: getattr(problem, field.name) for field in fields(problem) if field.name not in _ARRAYS}
 
 
 def _start(
     kind: str,
     registration: Registration | ReductionRegistration,
     values: dict[str, Any],
-    images: NDArray[np.float32] | None,
+    arrays: dict[str, NDArray[Any] | None],
     limits: Limits,
 ) -> Message:
     common = {"kind": kind, "source": asdict(registration.source), "name": registration.name}
-    return Message({**common, "memory_limit": limits.memory, **values}, {} if images is None else {"images": images})
+    given = {name: array for name, array in arrays.items() if array is not None}
+    return Message({**common, "memory_limit": limits.memory, **values}, given)

@@ -44,6 +44,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+def check_target(path: Path) -> None:
+    """Raises UserError where a file could not be written there in the end: before the work for it begins."""
+    check_name(path, "the file")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the name of a file")
+    folder = next((parent for parent in path.parents if parent.exists()), Path())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{path} cannot be written: {folder} is no folder that may be written to")
+
+
 def read_npz(path: Path, keys: Sequence[str], hint: str = "") -> dict[str, NDArray[Any]]:
     """Those of these arrays that an `.npz` has. Pickled objects are never loaded.
 

@@ -50,6 +50,11 @@ class Progress:
     ) -> None:
         self._bars.stop()
 
+    def announce(self, text: str) -> None:
+        """A line above the bars."""
+        if not self._bars.disable:
+            self._bars.console.print(text, markup=False, highlight=False)
+
     def advance(self, evaluations: int, best_told: float) -> None:
         """Count evaluations that have been told."""
         self._best = max(self._best, best_told)

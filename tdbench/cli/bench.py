@@ -15,7 +15,7 @@ import click
 from tdbench.base.errors import UserError, escaped, nearest
 from tdbench.cli.options import PATH, interruptible, names, numbers, split
 from tdbench.cli.printing import format_option, show
-from tdbench.cli.run_options import default, shared_options
+from tdbench.cli.run_options import default, discovery_options, shared_options
 from tdbench.searchers.reduction import full_name
 
 if TYPE_CHECKING:
@@ -34,11 +34,19 @@ _GREATEST_NUMBER = 2**63
 @click.option("--data", callback=names, default="digits", show_default=True, help="Sources separated by commas.")
 @click.option("--n", callback=numbers, default="50", show_default=True, help="Images, separated by commas.")
 @click.option("--ratio", callback=numbers, default="4", show_default=True, help="Separated by commas.")
+@click.option(
+    "--tasks",
+    callback=numbers,
+    default="0",
+    show_default=True,
+    help="Labelings to discover in a run, separated by commas; 0 recommends one.",
+)
+@discovery_options
 @shared_options
 @format_option
 @click.pass_context
 def bench(context: click.Context, /, config: Path | None, form: str, **settings: Any) -> None:
-    """Run searchers x reductions x spaces x seeds in lockstep.
+    """Run searchers x reductions x spaces x tasks x seeds in lockstep.
 
     CONFIG is a TOML file with the same words as the options. Options given on the command line override the file.
     Finished runs are kept, interrupted ones need --resume. With identity among the --reductions, searchers that can use

@@ -17,8 +17,9 @@ from tdbench.settings import DEFAULT_OUT
     "--out", type=PATH, help=f"Output folder of run or bench, read where no PATHS are given [default: {DEFAULT_OUT}]."
 )
 @click.option("--seeds", is_flag=True, help="Show the confirmed taskness of every seed (csv and json always have it).")
+@click.option("--threshold", type=click.FloatRange(-1, 1), help="T_task: count the labelings of libraries above it.")
 @format_option
-def leaderboard(paths: tuple[Path, ...], out: Path | None, seeds: bool, form: str) -> None:
+def leaderboard(paths: tuple[Path, ...], out: Path | None, seeds: bool, threshold: float | None, form: str) -> None:
     """Rank searchers by confirmed taskness, per space and over spaces.
 
     PATHS are leaderboard CSVs, output folders, or folders of leaderboard CSVs.
@@ -31,5 +32,5 @@ def leaderboard(paths: tuple[Path, ...], out: Path | None, seeds: bool, form: st
     if paths and out is not None:
         raise click.UsageError("give PATHS or --out, not both")
     result = standings(load_boards(paths or (out or Path(DEFAULT_OUT),)))
-    tables = standings_tables(result, seeds=seeds)
+    tables = standings_tables(result, seeds=seeds, threshold=threshold)
     show(form, tables, standing_records(result), document=standings_document(result))

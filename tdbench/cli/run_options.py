@@ -1,4 +1,4 @@
-"""The options that `tdbench run` and `tdbench bench` share; their defaults are those of the settings."""
+"""The options that `tdbench run`, `discover` and `bench` share; their defaults are those of the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from tdbench.cli.options import PATH, names, plugin_option
 from tdbench.engine.protocol import SPLITS
-from tdbench.settings import Options, RunSettings
+from tdbench.settings import PROTOCOLS, Options, RunSettings
 from tdbench.space.references import CHOICES as REFERENCES
 from tdbench.space.task_space import NOISE_MODES
 
@@ -23,7 +23,7 @@ def default(name: str) -> dict[str, Any]:
     return {"default": _DEFAULTS[name], "show_default": True}
 
 
-# Options of `run` and `bench`, in the order of the help page.
+# Options of `run`, `discover` and `bench`, in the order of the help page.
 _SHARED: list[Callable[[Any], Any]] = [
     click.option("--classes", callback=names, help="Class names, the first one class A; random ones by default."),
     click.option("--budget", type=int, help="Evaluations in a run.", **default("budget")),
@@ -63,8 +63,46 @@ _SHARED: list[Callable[[Any], Any]] = [
 ]  # fmt: skip
 
 
+# Options of the commands that run one searcher on one space.
+_ONE_RUN: list[Callable[[Any], Any]] = [
+    click.option("--searcher", help="As `tdbench searchers` lists it.", **default("searcher")),
+    click.option("--reduction", help="Search fewer dimensions, such as ntk:20; as `tdbench searchers` lists them.",
+                 **default("reduction")),
+    click.option("--data", help="digits, cifar10, cifar100 or the path of an .npz.", **default("data")),
+    click.option("--n", type=int, help="Images in the space.", **default("n")),
+    click.option("--ratio", type=int, help="Negatives per positive.", **default("ratio")),
+    click.option("--space-seed", type=int, help="Draws the image set.", **default("space_seed")),
+    click.option("--seed", type=int, help="Of the searcher and its replicates.", **default("seed")),
+    click.option("--threshold", metavar="auto|NUMBER",
+                 help="Say whether what was found counts as a task: whether it confirms above this taskness. auto "
+                      "calibrates it on random labelings, once for a setting: 2560 trainings at --confirm 32."),
+]  # fmt: skip
+_DISCOVERY: list[Callable[[Any], Any]] = [
+    click.option("--protocol", type=click.Choice(PROTOCOLS),
+                 help="How several tasks are discovered: in one joint search, or in rounds, a search for each.",
+                 **default("protocol")),
+    click.option("--max-similarity", type=float,
+                 help="The most that two discovered labelings may be alike, from 0 (chance) to 1.",
+                 **default("max_similarity")),
+]  # fmt: skip
+
+
+def one_run_options(command: F) -> F:
+    """The options of the commands that run one searcher on one space."""
+    return _with(_ONE_RUN, command)
+
+
+def discovery_options(command: F) -> F:
+    """The options of `discover` that `bench` has too."""
+    return _with(_DISCOVERY, command)
+
+
 def shared_options(command: F) -> F:
-    """The options that `run` and `bench` have in common."""
-    for option in reversed(_SHARED):
+    """The options that `run`, `discover` and `bench` have in common."""
+    return _with(_SHARED, command)
+
+
+def _with(options: list[Callable[[Any], Any]], command: F) -> F:
+    for option in reversed(options):
         command = option(command)
     return command

@@ -218,8 +218,10 @@ def extend_tasks(file: Path, form: str, **given: Any) -> None:
 
 def _loaded(files: tuple[Path, ...]) -> list[tuple[str, TaskLibrary]]:
     from tdbench.store.library import TaskLibrary
+    from tdbench.tasks.extend import EXTENDED
 
-    return [(str(path), TaskLibrary.load(path)) for path in files]
+    named = [path for path in files if not path.name.endswith(EXTENDED)] or files  # `libraries/*.npz` names both
+    return [(str(path), TaskLibrary.load(path)) for path in named]
 
 
 def _checked(given: dict[str, Any]) -> Options:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from tdbench.base.errors import UserError
+from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY
 from tdbench.store.log import FILE_NAME, run_attempt
 from tdbench.store.rows import FOLDER, Row, read_rows
 
@@ -32,20 +33,29 @@ class RunProtocol:
     confirm: int
     recommend: str
     sealed: str = ""
+    tasks: int = 0
+    protocol: str = "joint"
+    max_similarity: float = DEFAULT_MAX_SIMILARITY
 
     @classmethod
     def of(cls, row: Row) -> RunProtocol:
-        return cls(row.budget, row.batch, row.replicates, row.noise, row.confirm, row.recommend, row.sealed)
+        return cls(**{field.name: getattr(row, field.name) for field in fields(cls)})
 
     def __str__(self) -> str:
-        return (
+        parts = [
             f"budget {self.budget}, batch {self.batch}, replicates {self.replicates}, {self.noise} noise, "
-            f"confirm {self.confirm}, recommend {self.recommend}" + (f", sealed {self.sealed}" if self.sealed else "")
-        )
+            f"confirm {self.confirm}, recommend {self.recommend}"
+        ]
+        if self.sealed:
+            parts.append(f"sealed {self.sealed}")
+        if self.tasks:
+            parts.append(f"{self.tasks} tasks, {self.protocol}, similarity at most {self.max_similarity:g}")
+        return ", ".join(parts)
 
     def record(self) -> dict[str, Any]:
-        """The settings by name, for programs; `sealed` is there only where the confirmation is sealed."""
-        return {name: value for name, value in asdict(self).items() if name != "sealed" or value}
+        """The settings by name, for programs; those that came after 0.1.0 only where they differ from their default."""
+        later = {field.name: field.default for field in fields(self) if field.default is not MISSING}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
 PROTOCOL_FIELDS = tuple(RunProtocol.__dataclass_fields__)

@@ -6,7 +6,7 @@ Numbers are not rounded; unknown numbers are NaN. `tdbench.leaderboard.tables` m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from tdbench.base.stats import Estimate
@@ -23,8 +23,8 @@ Record = dict[str, Any]
 
 def standing_records(result: Standings) -> list[Record]:
     """A record for each searcher of each space; all have the same keys."""
-    some_sealed = any(table.protocol.sealed for table in result.tables)
-    return [_flat_standing(table, standing, some_sealed) for table in result.tables for standing in table.standings]
+    shown = {name for table in result.tables for name in table.protocol.record()}
+    return [_flat_standing(table, standing, shown) for table in result.tables for standing in table.standings]
 
 
 def standings_document(result: Standings) -> Record:
@@ -51,12 +51,12 @@ def bench_records(tables: Sequence[SpaceTable]) -> list[Record]:
     ]
 
 
-def _flat_standing(table: SpaceTable, standing: Standing, with_seal: bool) -> Record:
+def _flat_standing(table: SpaceTable, standing: Standing, shown: Set[str]) -> Record:
     earlier = map(checkpoint_column, CHECKPOINTS[:-1])
     return {
         "space": table.space,
         "name": table.name,
-        **(dataclasses.asdict(table.protocol) if with_seal else table.protocol.record()),
+        **{name: value for name, value in dataclasses.asdict(table.protocol).items() if name in shown},
         "rank": standing.rank,
         "searcher": standing.searcher,
         "searcher_version": "|".join(standing.versions),
@@ -69,7 +69,19 @@ def _flat_standing(table: SpaceTable, standing: Standing, with_seal: bool) -> Re
         "runs": len(standing.runs),
         "failed": standing.failed,
         "distinct": standing.distinct,
+        **(_library(standing) if "tasks" in shown else {}),
         "values": " ".join(f"{run.row.seed}:{run.confirmed!r}" for run in standing.runs),
+    }
+
+
+def _library(standing: Standing) -> Record:
+    library = standing.library
+    return {
+        "members": library.members,
+        "confirmed_by_rank": "|".join(f"{value:.6g}" for value in library.confirmed),
+        "effective_number": library.effective_number,
+        "recalled": library.recalled,
+        "recalled_by_chance": library.recalled_by_chance,
     }
 
 
@@ -111,6 +123,7 @@ def _standing_document(standing: Standing) -> Record:
         "optimism": standing.optimism,
         "distinct": standing.distinct,
         "failures": standing.failures,
+        **({"library": _library(standing)} if standing.runs[0].row.tasks else {}),
         "runs": [_run_document(run) for run in standing.runs],
     }
 

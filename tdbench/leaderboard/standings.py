@@ -19,6 +19,7 @@ from tdbench.leaderboard.boards import Board, Group, RunProtocol, group_rows, la
 from tdbench.store.confirmations import engine_tag, reference_scores
 from tdbench.store.log import Store
 from tdbench.store.rows import CHECKPOINTS, Row
+from tdbench.store.worth import tasks_above
 
 FEW_SEEDS = 5
 
@@ -41,6 +42,51 @@ class CountedRun:
     @property
     def anytime(self) -> float:
         return stats.anytime(self.checkpoints, CHECKPOINTS)
+
+
+@dataclass(frozen=True)
+class Libraries:
+    """The libraries of one searcher's runs in one space, in the mean over those that did not fail.
+
+    Attributes:
+        confirmed: of the best labeling, the second best, and so on; an empty place counts 0.
+        members, effective_number, recalled, recalled_by_chance: as the columns of a leaderboard.
+    """
+
+    confirmed: tuple[float, ...]
+    members: float
+    effective_number: float
+    recalled: float
+    recalled_by_chance: float
+    _rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Libraries:
+        if not rows:
+            return cls((), math.nan, math.nan, math.nan, math.nan, ())
+        each = [row.library_confirmed for row in rows]
+        places = np.array(
+            [[*values, *(0.0,) * (row.tasks - len(values))] for row, values in zip(rows, each, strict=True)]
+        )
+        return cls(
+            tuple(places.mean(axis=0).tolist()),
+            float(np.mean([len(values) for values in each])),
+            float(np.mean([row.effective_number for row in rows])),
+            float(np.mean([row.recalled for row in rows])),
+            float(np.mean([row.recalled_by_chance for row in rows])),
+            tuple(rows),
+        )
+
+    def tasks_above(self, threshold: float) -> float:
+        """How many labelings are tasks: the lower end of the 95 % interval of confirmed taskness is above T_task."""
+        counts = [
+            tasks_above(row.library_confirmed, row.library_confirmed_se, row.confirm, threshold) for row in self._rows
+        ]
+        return float(np.mean(counts)) if counts else math.nan
+
+    def confirmed_at(self, k: int) -> float:
+        """Confirmed taskness of the k-th best labeling (1, 2, ...); NaN where all runs failed."""
+        return self.confirmed[k - 1] if self.confirmed else math.nan
 
 
 @dataclass(frozen=True)
@@ -71,6 +117,11 @@ class Standing:
     optimism: float
     failures: dict[str, int]
     distinct: float
+
+    @property
+    def library(self) -> Libraries:
+        """What its runs discovered, where they discover several labelings."""
+        return Libraries.of([run.row for run in self.runs if not run.failed])
 
     @property
     def values(self) -> tuple[float, ...]:

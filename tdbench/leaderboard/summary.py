@@ -1,12 +1,19 @@
-"""What a run found, in the few lines that `tdbench run` prints."""
+"""What a run found, in the few lines that `tdbench run` and `tdbench discover` print."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from tdbench.leaderboard.threshold import FALSE_POSITIVE_RATE, LABELINGS, SETS
+from tdbench.store.library import TaskLibrary
 from tdbench.store.result import Result
+from tdbench.store.worth import quality, tasks_above
 
+_SHOWN = 12  # positives of a labeling that are listed
 _KINDS = {"class": "class task", "pixel": "pixel statistic"}
 
 
@@ -31,6 +38,74 @@ def run_summary(result: Result) -> list[str]:
     if result.picture:
         lines.append(f"picture     {result.picture}")
     return [*lines, f"log         {result.log}"]
+
+
+def discovery_summary(result: Result) -> list[str]:
+    """What a library is worth, its labelings, and the files; one text for each line."""
+    row, library = result.row, result.library
+    if library is None:
+        lines = [f"{row.searcher}: {row.status} after {row.evaluations} evaluations: {row.error}"]
+    else:
+        lines = [*_worth(result, library), *_labelings(library)]
+        lines.append(f"library     {result.library_path}")
+    lines.append(f"leaderboard {result.leaderboard}")
+    if result.picture:
+        lines.append(f"picture     {result.picture}")
+    return [*lines, f"log         {result.log}"]
+
+
+def discovery_document(result: Result) -> dict[str, Any]:
+    """What `tdbench discover --json` writes: confirmed and told QD, and each labeling, the best confirmed first."""
+    library = result.library
+    return {
+        "confirmed_qd": _known(result.row.confirmed),
+        "told_qd": _known(result.row.told),
+        "tasks": []
+        if library is None
+        else [
+            {"labels": labels, "told": _known(told), "confirmed": _known(confirmed), "confirmed_se": _known(se)}
+            for labels, told, confirmed, se in zip(
+                library.labels.tolist(),
+                library.told.tolist(),
+                library.confirmed.tolist(),
+                library.confirmed_se.tolist(),
+                strict=True,
+            )
+        ],
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _worth(result: Result, library: TaskLibrary) -> Iterator[str]:
+    row = result.row
+    yield f"searcher    {row.searcher} on {result.space.name}, {row.tasks} tasks, {row.protocol}"
+    yield f"told QD     {row.told:.3f}   mean of the {row.tasks} places, by what the searcher was told"
+    yield f"confirmed QD {row.confirmed:.3f} +- {row.confirmed_se:.3f}   by {row.confirm} fresh replicates of each"
+    yield f"optimism    {row.optimism:.3f}   told - confirmed"
+    if row.refused:
+        yield f"refused     {row.refused} of {row.evaluations} proposals were too similar to what was found before"
+    random = [reference.mean for reference in result.reference("random")]
+    if random:
+        floor = quality(random, len(random))
+        yield f"random      {floor:.3f}   confirmed QD of {len(random)} random labelings: what noise alone gives"
+    yield f"effective   {row.effective_number:.1f}   different labelings of {len(library)} (Vendi score)"
+    of = len(result.space.reference_tasks)
+    yield f"recalled    {row.recalled} of {of} reference tasks; chance would hit {row.recalled_by_chance:.2f}"
+    if result.threshold is not None:
+        above = tasks_above(library.confirmed, library.confirmed_se, row.confirm, result.threshold.value)
+        yield f"tasks       {above} of {len(library)} are above T_task {result.threshold.value:.3f}, at 95 %"
+
+
+def _labelings(library: TaskLibrary) -> Iterator[str]:
+    yield "            confirmed         told   positives"
+    members = zip(library.labels, library.confirmed, library.confirmed_se, library.told, strict=True)
+    for number, (labels, confirmed, se, told) in enumerate(members, 1):
+        images = " ".join(map(str, np.flatnonzero(labels)[:_SHOWN])) + (" ..." if labels.sum() > _SHOWN else "")
+        shown = "never" if math.isnan(told) else f"{told:.3f}"
+        yield f"task {number:<6} {confirmed:6.3f} +- {se:.3f}  {shown:>6}   {images}"
 
 
 def _scores(result: Result) -> Iterator[str]:

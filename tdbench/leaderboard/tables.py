@@ -26,11 +26,16 @@ def p_value(p: float) -> str:
 # --- standings
 
 
-def standings_tables(result: Standings, *, seeds: bool = False) -> list[Table]:
-    """The tables of every space, and those over spaces; `seeds` adds the confirmed taskness of every seed."""
+def standings_tables(result: Standings, *, seeds: bool = False, threshold: float | None = None) -> list[Table]:
+    """The tables of every space, and those over spaces.
+
+    Args:
+        seeds: add the confirmed taskness of every seed.
+        threshold: T_task; add how many labelings of libraries are above it.
+    """
     tables = []
     for table in result.tables:
-        tables.append(_ranking(table))
+        tables.append(_discoverers(table, threshold) if table.protocol.tasks else _ranking(table))
         if table.references:
             tables.append(_references(table))
         if len(table.standings) > 1:
@@ -84,6 +89,45 @@ def _ranking_row(standing: Standing) -> tuple[str, ...]:
         number(standing.anytime.value),
         f"{standing.distinct:.0f}",
         str(len(standing.runs)) + (f" ({standing.failed} failed)" if standing.failed else ""),
+    )
+
+
+def _discoverers(table: SpaceTable, threshold: float | None) -> Table:
+    """The ranking of runs that discover several labelings."""
+    tasks = table.protocol.tasks
+    places = sorted({1, *(round(tasks * share) for share in (0.25, 0.5, 0.75)), tasks} - {0})
+    return Table(
+        f"{table.name}: {table.protocol}",
+        (
+            *("searcher", "rank", "confirmed QD [95%]", "told QD", "optimism"),
+            *(f"best {k}" for k in places),
+            "labelings",
+            *([] if threshold is None else [f"above {threshold:g}"]),
+            *("effective", "recalled", "by chance", "runs"),
+        ),
+        tuple(
+            (
+                standing.searcher,
+                f"{standing.rank:g}",
+                with_interval(standing.confirmed),
+                number(standing.told),
+                number(standing.optimism),
+                *(number(standing.library.confirmed_at(k)) for k in places),
+                f"{standing.library.members:g}",
+                *([] if threshold is None else [number(standing.library.tasks_above(threshold), 1)]),
+                number(standing.library.effective_number, 1),
+                number(standing.library.recalled, 1),
+                number(standing.library.recalled_by_chance, 2),
+                str(len(standing.runs)) + (f" ({standing.failed} failed)" if standing.failed else ""),
+            )
+            for standing in table.standings
+        ),
+        (
+            f"QD: (1/{tasks}) x the sum of max(0, taskness) over a library's labelings; its interval is over seeds",
+            "best k: confirmed taskness of the k-th best labeling; effective: how many different labelings they are "
+            "worth (Vendi score); recalled: reference tasks that were found again (all: means over seeds)",
+            *table.notes,
+        ),
     )
 
 

@@ -55,7 +55,8 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
     """How the searcher answers a turn, and the message that it is ready."""
     values = start.values
     registration: Registration = _registration(values, SEARCHERS.what)
-    problem = Problem(**values["problem"], images=_images(start))
+    avoid = _read_only(start, "avoid", np.uint8)
+    problem = Problem(**values["problem"], images=_read_only(start, "images"), avoid=avoid)
     searcher = registration.make(problem, values["variant"])
 
     def answer(turn: Message) -> Message:
@@ -65,7 +66,9 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
         if turn.values["recommend"] and hasattr(searcher, "recommend"):
             recommended = searcher.recommend()
             if recommended is not None:
-                arrays["recommended"] = numbers(recommended, (problem.dim,), "recommend")
+                arrays["recommended"] = numbers(recommended, (problem.dim,), "recommend")[None]
+        if (most := turn.values["recommend_many"]) and hasattr(searcher, "recommend_many"):
+            arrays["recommended"] = _several(searcher.recommend_many(problem.tasks), most, problem.dim)
         if n := turn.values["ask"]:
             arrays["asked"] = numbers(searcher.ask(n), (n, problem.dim), "ask")
         return Message({"ok": True}, arrays)
@@ -78,7 +81,7 @@ def _reduction(start: Message) -> tuple[Callable[[Message], Message], Message]:
     values = start.values
     name = values["full_name"]
     registration: ReductionRegistration = _registration(values, REDUCTIONS.what)
-    reduction = registration.make(ReductionProblem(**values["problem"], images=_images(start)))
+    reduction = registration.make(ReductionProblem(**values["problem"], images=_read_only(start, "images")))
     try:
         dim = operator.index(reduction.dim)
     except TypeError as error:
@@ -102,11 +105,23 @@ def _registration(values: Mapping[str, Any], kind: str) -> Any:
     return registrations[values["name"]]
 
 
-def _images(start: Message) -> NDArray[np.float32] | None:
-    images = start.arrays.get("images")
-    if images is not None:
-        images.flags.writeable = False
-    return images
+def _read_only(start: Message, name: str, dtype: type[np.generic] = np.float32) -> NDArray[Any] | None:
+    if name not in start.arrays:
+        return None
+    array = start.arrays[name].astype(dtype)
+    array.flags.writeable = False
+    return array
+
+
+def _several(answer: Any, most: int, dim: int) -> NDArray[np.float64]:
+    """Recommended vectors as (j, dim) numbers, j at most `most`. Raises InvalidAnswer for anything else."""
+    try:
+        count = len(answer)
+    except Exception as error:  # the answer's own code
+        raise InvalidAnswer(f"recommend_many must return vectors of length {dim}: {error_line(error)}") from None
+    if count > most:
+        raise InvalidAnswer(f"recommend_many must return at most {most} vectors, got {count}")
+    return numbers(answer, (count, dim), "recommend_many")
 
 
 def numbers(answer: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float64]:

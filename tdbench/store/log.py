@@ -10,17 +10,19 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tdbench.base.arguments import set_fields
 from tdbench.base.database import Database
 from tdbench.base.errors import UserError
 from tdbench.settings import RunSettings
@@ -59,6 +61,15 @@ CREATE TABLE confirmation (
     replicates INTEGER NOT NULL, taskness BLOB NOT NULL,
     PRIMARY KEY (space, engine, labels, replicates)) WITHOUT ROWID;
 """
+# Tables that came after 0.1.0. They are made when there is something to be written into them; no table is ever changed.
+LATER_SCHEMA = """
+CREATE TABLE IF NOT EXISTS refused (
+    run TEXT NOT NULL REFERENCES run(id), evaluation INTEGER NOT NULL,
+    PRIMARY KEY (run, evaluation)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS member (
+    run TEXT NOT NULL REFERENCES run(id), place INTEGER NOT NULL, labels BLOB NOT NULL, told REAL,
+    evaluations INTEGER NOT NULL, PRIMARY KEY (run, place)) WITHOUT ROWID;
+"""
 
 
 @dataclass(frozen=True)
@@ -94,12 +105,34 @@ _RUN_TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """One recorded ask: where it begins, a digest of its scores, and what came of it."""
+    """One recorded ask: where it begins, a digest of its scores, and what came of it.
+
+    Attributes:
+        labels: (n, N).
+        taskness: (n,) that was told.
+        refused: (n,) which labelings were not evaluated, because they are too similar to what was found before; none
+            by default.
+    """
 
     first: int
     digest: bytes
-    labels: LabelVectors  # (n, N)
-    taskness: NDArray[np.float64]  # (n,)
+    labels: LabelVectors
+    taskness: NDArray[np.float64]
+    refused: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+
+    def __post_init__(self) -> None:
+        if not len(self.refused):
+            set_fields(self, refused=np.zeros(len(self.labels), dtype=np.bool_))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A labeling of the library that a run has discovered: (N,) labels, mean told taskness (NaN where it was never
+    told), and how often it was evaluated."""
+
+    labels: LabelVectors
+    told: float
+    evaluations: int
 
 
 def run_attempt(run: str) -> tuple[str, int]:
@@ -159,6 +192,11 @@ class Store:
                 for statement in SCHEMA.split(";"):
                     db.execute(statement)
                 db.execute("INSERT INTO meta VALUES (?)", (VERSION,))
+
+    def _make_later_tables(self) -> None:
+        with self._db.transaction() as db:
+            for statement in LATER_SCHEMA.split(";"):
+                db.execute(statement)
 
     def _check_version(self) -> None:
         rows = self._db.rows("SELECT version FROM meta")
@@ -298,7 +336,11 @@ class Store:
             ends = np.cumsum([n for _, n, _ in asks], dtype=np.int64).tolist()
             if [first for first, _, _ in asks] != [0, *ends][:-1] or [0, *ends][-1] != len(labels):
                 raise ValueError("its asks and its evaluations do not belong together")
-        return [Asked(first, d, labels[first : first + n], values[first : first + n]) for first, n, d in asks]
+        refused = self._refused(record, len(labels))
+        return [
+            Asked(first, d, labels[first : first + n], values[first : first + n], refused[first : first + n])
+            for first, n, d in asks
+        ]
 
     def evaluations(self, record: RunRecord) -> tuple[LabelVectors, NDArray[np.float64]]:
         """(n, N) label vectors and (n,) taskness of a run so far, those of a race among them."""
@@ -311,13 +353,17 @@ class Store:
             return labels, np.array([row[2] for row in rows], dtype=np.float64)
 
     def told(self, record: RunRecord) -> tuple[LabelVectors, NDArray[np.float64]]:
-        """(n, N) label vectors and (n,) taskness that the run's searcher was told; those of a race it was not."""
+        """(n, N) label vectors and (n,) taskness that the run's searcher was told of labelings that were evaluated.
+
+        Those of a race it was not told, and those that were too similar to what was found before were not evaluated.
+        """
         searched = record.settings.search_budget
         labels, taskness = self.evaluations(record)
-        return labels[:searched], taskness[:searched]
+        evaluated = ~self._refused(record, len(labels))[:searched]
+        return labels[:searched][evaluated], taskness[:searched][evaluated]
 
     def told_taskness(self, record: RunRecord) -> NDArray[np.float64]:
-        """(n,) taskness that the run's searcher was told, without the label vectors."""
+        """(n,) taskness as `told` gives it, without the label vectors."""
         rows = self._db.rows(
             "SELECT evaluation, taskness FROM evaluation WHERE run = ? ORDER BY evaluation LIMIT ?",
             record.id,
@@ -325,7 +371,20 @@ class Store:
         )
         with self._readable("evaluation", record.id):
             check_count(rows)
-            return np.array([row[1] for row in rows], dtype=np.float64)
+            return np.array([row[1] for row in rows], dtype=np.float64)[~self._refused(record, len(rows))]
+
+    def _refused(self, record: RunRecord, evaluations: int) -> NDArray[np.bool_]:
+        """(evaluations,) which labelings were too similar to what the run had found before, and were not evaluated."""
+        refused = np.zeros(evaluations, dtype=np.bool_)
+        if record.settings.tasks and self._has("refused"):
+            found = self._db.rows(
+                "SELECT evaluation FROM refused WHERE run = ? AND evaluation < ?", record.id, evaluations
+            )
+            refused[[evaluation for (evaluation,) in found]] = True
+        return refused
+
+    def _has(self, table: str) -> bool:
+        return bool(self._db.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
 
     def evaluated(self, run: str) -> int:
         """How many evaluations of a run are committed."""
@@ -338,7 +397,12 @@ class Store:
     def append(self, asked: list[tuple[str, Asked]], seconds: dict[str, float]) -> None:
         """Commit evaluated asks of any number of runs, and the seconds each has taken so far, all or nothing."""
         with self._db.transaction() as db:
+            if any(ask.refused.any() for _, ask in asked):
+                self._make_later_tables()
             for run, ask in asked:
+                refused = (ask.first + np.flatnonzero(ask.refused)).tolist()
+                if refused:
+                    db.executemany("INSERT INTO refused VALUES (?, ?)", [(run, evaluation) for evaluation in refused])
                 db.execute("INSERT INTO ask VALUES (?, ?, ?, ?)", (run, ask.first, len(ask.labels), ask.digest))
                 db.executemany(
                     "INSERT INTO evaluation VALUES (?, ?, ?, ?)",
@@ -357,9 +421,25 @@ class Store:
         seconds: float,
         row: dict[str, Any],
         recommended: dict[float, LabelVectors] | None = None,
+        members: Sequence[Member] = (),
     ) -> None:
-        """End a run: its status, its leaderboard row, and its (N,) recommendations by share of the budget."""
+        """End a run: its status, its leaderboard row, its (N,) recommendations by share of the budget, its library."""
         with self._db.transaction() as db:
+            if members:
+                self._make_later_tables()
+                db.executemany(
+                    "INSERT INTO member VALUES (?, ?, ?, ?, ?)",
+                    [
+                        (
+                            run,
+                            place,
+                            pack_labels(m.labels[None])[0],
+                            None if math.isnan(m.told) else m.told,
+                            m.evaluations,
+                        )
+                        for place, m in enumerate(members)
+                    ],
+                )
             db.executemany(
                 "INSERT INTO recommendation VALUES (?, ?, ?)",
                 [(run, share, pack_labels(y[None])[0]) for share, y in (recommended or {}).items()],
@@ -374,6 +454,18 @@ class Store:
         rows = self._db.rows("SELECT share, labels FROM recommendation WHERE run = ? ORDER BY share", record.id)
         with self._readable("recommendation", record.id):
             return {share: unpack_labels([blob], record.settings.n)[0] for share, blob in rows}
+
+    def members(self, record: RunRecord) -> list[Member]:
+        """The library that an ended run has discovered, in the order in which it was chosen; empty if it failed."""
+        if not record.settings.tasks or not self._has("member"):
+            return []
+        rows = self._db.rows("SELECT labels, told, evaluations FROM member WHERE run = ? ORDER BY place", record.id)
+        with self._readable("member", record.id):
+            labels = unpack_labels([blob for blob, _, _ in rows], record.settings.n)
+            return [
+                Member(own, math.nan if told is None else float(told), int(evaluations))
+                for own, (_, told, evaluations) in zip(labels, rows, strict=True)
+            ]
 
     def confirmed(self, space: str, engine: str, labels: LabelVectors, replicates: int) -> NDArray[np.float64] | None:
         """(replicates,) taskness of an (N,) label vector on the space's confirmation, where it is known."""

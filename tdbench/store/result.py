@@ -12,13 +12,22 @@ from numpy.typing import NDArray
 from tdbench.base.stats import Estimate
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import ReferenceScore
+from tdbench.store.library import TaskLibrary
 from tdbench.store.rows import Row
 
 
 def picture_path(out: Path, space_name: str, searcher: str, run: str) -> Path:
     """Where the picture of what a run found is kept."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", searcher).strip("-") or "searcher"
-    return out / "pictures" / f"{space_name}-{plain}-{run}.png"
+    return out / "pictures" / f"{space_name}-{_plain(searcher)}-{run}.png"
+
+
+def library_path(out: Path, space_name: str, searcher: str, run: str) -> Path:
+    """Where the library that a run discovered is kept; a readable CSV lies beside it."""
+    return out / "libraries" / f"{space_name}-{_plain(searcher)}-{run}.npz"
+
+
+def _plain(searcher: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", searcher).strip("-") or "searcher"
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class Result:
         references: confirmed scores of the space's reference tasks.
         leaderboard, log: the files the result is in.
         picture: the discovered task as a PNG; None where there is none.
+        library: the labelings that a run with `tasks` discovered; None of an ordinary run, and where it failed.
+        library_path: the file that has it.
         replaced: the leaderboard had a row of this run that differed in more than the time, and has this one now.
         threshold: T_task, where `run` was asked for one and the run went well. Its `n` is the number of random
             labelings it rests on, 0 where it was given.
@@ -48,6 +59,8 @@ class Result:
     picture: Path | None
     threshold: Estimate | None = None
     replaced: bool = False
+    library: TaskLibrary | None = None
+    library_path: Path | None = None
 
     @property
     def is_task(self) -> bool | None:

@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from tdbench.base.errors import UserError
+from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY
 from tdbench.store import csv_file
 from tdbench.store.csv_file import UNFINISHED, Content
 
@@ -23,6 +24,7 @@ FOLDER = "leaderboards"
 CHECKPOINTS = (0.1, 0.2, 0.5, 1.0)  # shares of the budget after which the recommendation is confirmed
 _LONGEST_CELL = 30_000  # characters; a spreadsheet holds 32,767, the csv module reads 131,072
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+EACH = "|"  # between the values of a library's labelings
 CLOCKS = ("seconds", "timestamp")  # columns in which two runs of the same settings differ
 
 
@@ -57,6 +59,13 @@ class Row:
         timestamp: when the run ended, UTC.
         run: id in the evaluation log.
         sealed: the seal of the key that drew the confirmation replicates; empty where they follow from the space seed.
+        tasks, protocol, max_similarity: of a run that discovers several labelings, a library (definitions, section 10);
+            0 tasks otherwise. Of a library, told and confirmed are told QD and confirmed QD.
+        told_each, confirmed_each, confirmed_se_each: of the library's labelings, joined by ``|``, the best confirmed
+            first.
+        effective_number: of the library's labelings (Vendi score).
+        recalled, recalled_by_chance: reference tasks that the library hits, and how many chance would.
+        refused: proposals that were too similar to what was found before, and were not trained.
     """
 
     space: str
@@ -100,6 +109,16 @@ class Row:
     timestamp: str
     run: str
     sealed: str = ""
+    tasks: int = 0
+    protocol: str = "joint"
+    max_similarity: float = DEFAULT_MAX_SIMILARITY
+    told_each: str = ""
+    confirmed_each: str = ""
+    confirmed_se_each: str = ""
+    effective_number: float = math.nan
+    recalled: int = 0
+    recalled_by_chance: float = 0.0
+    refused: int = 0
 
     @property
     def checkpoints(self) -> tuple[float, ...]:
@@ -107,9 +126,26 @@ class Row:
         return tuple(getattr(self, checkpoint_column(share)) for share in CHECKPOINTS)
 
     @property
+    def library_confirmed(self) -> tuple[float, ...]:
+        """Confirmed taskness of each labeling of a library, the best first; empty where there is none."""
+        return _values(self.confirmed_each)
+
+    @property
+    def library_confirmed_se(self) -> tuple[float, ...]:
+        """(m,) standard errors of `library_confirmed`."""
+        return _values(self.confirmed_se_each)
+
+    @property
     def never_evaluated(self) -> bool:
         """Whether the run recommends a labeling that it never evaluated. The winner of a race always was."""
-        return self.status == "ok" and math.isnan(self.recommended_told) and not self.recommend.startswith("race")
+        if self.status != "ok" or self.recommend.startswith("race"):
+            return False
+        told = self.told_each.split(EACH) if self.tasks else ["" if math.isnan(self.recommended_told) else "told"]
+        return "" in told
+
+
+def _values(cell: str) -> tuple[float, ...]:
+    return tuple(math.nan if value == "" else float(value) for value in cell.split(EACH)) if cell else ()
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))

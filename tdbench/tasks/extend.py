@@ -30,6 +30,7 @@ from tdbench.store.confirmations import tag_of
 from tdbench.store.library import TaskLibrary
 from tdbench.tasks.scoring import check_space
 
+EXTENDED = ".extended.npz"  # how the file of an extension ends
 ENDS = 12  # unseen images that are shown at each end
 _CHUNK = 2048  # images in memory at a time as networks see them: 25 MB
 FORMAT, VERSION = "tdbench extended tasks", 1
@@ -142,7 +143,7 @@ class Extension:
 
 def extension_path(library: Path) -> Path:
     """Where the extension of the library in that file is kept: ``NAME.extended.npz`` beside ``NAME.npz``."""
-    return library.with_name(f"{library.stem}.extended.npz")
+    return library.with_name(library.stem + EXTENDED)
 
 
 def known_extension(path: Path, library: TaskLibrary) -> Extension | None:

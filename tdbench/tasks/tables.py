@@ -132,7 +132,7 @@ def _notes(library: TaskLibrary, threshold: float | None) -> list[str]:
         _recalled(library),
     ]
     if threshold is not None:
-        notes.append(f"{record['above_threshold']} tasks whose interval is above {threshold:g}")
+        notes.append(f"tasks whose interval is above {threshold:g}: {record['above_threshold']}")
     return notes
 
 
@@ -182,12 +182,12 @@ def _classes(end: Sequence[tuple[str, int]]) -> str:
 def comparison_tables(libraries: Named) -> list[Table]:
     """Libraries side by side, and how many tasks of each are in each other one too."""
     rows = []
-    for name, library in libraries:
+    for i, (name, library) in enumerate(libraries):
         record = worth_record(library)
         best = float(library.confirmed.max(initial=-np.inf))
         rows.append(
             (
-                *(name, with_interval(quality_estimate(library)), number(record["told_qd"])),
+                *(f"{i + 1}: {name}", with_interval(quality_estimate(library)), number(record["told_qd"])),
                 *(number(record["optimism"]), str(library.tasks), str(len(library)), number(best)),
                 *(number(record["effective_number"], 1), f"{library.max_similarity:g}"),
                 f"{record['recalled']} of {record['reference_tasks']} ({number(record['recalled_by_chance'], 2)})",
@@ -230,14 +230,14 @@ def shared_tasks(of: TaskLibrary, within: TaskLibrary) -> tuple[int, float] | No
 
 def _shared_table(libraries: Named) -> Table:
     rows = []
-    for name, library in libraries:
+    for i, (_, library) in enumerate(libraries):
         cells = []
         for _, other in libraries:
             found = None if other is library else shared_tasks(library, other)
             cells.append("" if found is None else f"{found[0]} of {len(library)} ({number(found[1], 2)})")
-        rows.append((name, *cells))
-    title = "Tasks of the row that the column has found too (of as many random labelings, by chance)"
-    return Table(title, ("", *(name for name, _ in libraries)), tuple(rows))
+        rows.append((str(i + 1), *cells))
+    title = "Tasks of the row's library that the column's has found too (as many random labelings by chance)"
+    return Table(title, ("", *(str(i + 1) for i in range(len(libraries)))), tuple(rows))
 
 
 def _warnings(libraries: Named) -> list[str]:

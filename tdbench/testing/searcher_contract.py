@@ -188,6 +188,31 @@ class SearcherContract(Contract[SearcherSubject, Registration]):
             "it asked otherwise when recommend() was called in between: a recommendation must change nothing",
         )
 
+    def test_several_tasks_can_be_wanted(self) -> None:
+        """Where several labelings are wanted, recommend_many(k), if there is one, gives (j, dim) scores in [0, 1]."""
+        subject = self.subject()
+        problem = replace(SMALL, tasks=3, max_overlap=1)
+        searcher = subject.make(problem)
+        rng = np.random.default_rng(12345)
+        for n in _whole_batches(problem):
+            asked = np.array(searcher.ask(n), dtype=np.float64)
+            _check_scores(asked, (n, problem.dim), f"ask({n})")
+            searcher.tell(asked, rng.random(n))
+        recommend_many = getattr(searcher, "recommend_many", None)
+        if recommend_many is not None:
+            found = recommend_many(problem.tasks)
+            expect(isinstance(found, np.ndarray) and found.ndim == 2, "recommend_many() must return a (j, dim) array")
+            expect(len(found) <= 64 * problem.tasks, f"recommend_many({problem.tasks}) gave {len(found)} vectors")
+            if len(found):
+                _check_scores(found, (len(found), problem.dim), f"recommend_many({problem.tasks})")
+
+    def test_labelings_can_be_avoided(self) -> None:
+        """It works where earlier labelings are to be avoided, and those too similar to them are told a loss above 1."""
+        avoid = np.zeros((2, SMALL.n_images), dtype=np.uint8)
+        avoid[0, :4] = avoid[1, 4:8] = 1
+        avoid.flags.writeable = False
+        self.subject().run(replace(SMALL, avoid=avoid, max_overlap=1), losses=lambda s, rng: 2 * rng.random(len(s)))
+
     def test_better_than_random(self) -> None:
         """On a cheap noisy objective it finds more than random search (a baseline: not less).
 

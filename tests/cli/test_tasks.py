@@ -53,7 +53,7 @@ def test_a_library_is_scored_once_more_in_its_own_space(folder, library, capsys)
 
 def test_show_prints_members_and_worth(library, capsys):
     code, out, _ = called(capsys, "tasks", "show", library, "--threshold", "0.1")
-    assert code == 0 and "confirmed QD" in out and "known tasks found again" in out and "above 0.1" in out
+    assert code == 0 and "confirmed QD" in out and "known tasks found again" in out and "above 0.1: " in out
     _, out, _ = called(capsys, "tasks", "show", library, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     expected = TaskLibrary.load(library)
@@ -92,6 +92,8 @@ def test_extend_writes_beside_the_library_and_show_reads_it(folder, library, cap
     assert "agreement [95%]" in out
     _, out, _ = called(capsys, "tasks", "show", best, "--format", "json")
     assert json.loads(out)[0]["tasks"][0]["agreement"] == records[0]["agreement"]
+    _, out, _ = called(capsys, "tasks", "compare", *sorted(folder.glob("alone*.npz")))
+    assert "alone.npz" in out  # all files of a folder may be named
     called(capsys, "tasks", "merge", library, "--out", best, "--tasks", 1)
     _, out, _ = called(capsys, "tasks", "show", best)
     assert "agreement" not in out  # that extension is of other tasks
