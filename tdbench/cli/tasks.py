@@ -188,9 +188,10 @@ def compare_tasks(files: tuple[Path, ...], form: str) -> None:
     metavar="INTEGER",
     help="Networks for each task; as many as confirmed it by default.",
 )
+@click.option("--picture", type=PATH, metavar="FILE.png|.svg", help="Also draw each task with the images at both ends.")
 @_options(_TRAINING)
 @format_option
-def extend_tasks(file: Path, form: str, **given: Any) -> None:
+def extend_tasks(file: Path, picture: Path | None, form: str, **given: Any) -> None:
     """Let the networks of each task vote on all images of the source that are outside of its set.
 
     Shows the classes of the twelve most and least positive images and how far the networks agree (1: on every image,
@@ -198,12 +199,15 @@ def extend_tasks(file: Path, form: str, **given: Any) -> None:
     """
     from tdbench.base.progress import Counting
     from tdbench.engine import make_engine
+    from tdbench.report.extended import check_picture_path, write_extended_picture
     from tdbench.store.library import TaskLibrary
     from tdbench.store.library_file import check_path
     from tdbench.tasks.extend import COLUMNS, extend, extension_path
     from tdbench.tasks.scoring import space_of
     from tdbench.tasks.tables import extension_table
 
+    if picture is not None:
+        check_picture_path(picture)
     library = TaskLibrary.load(file)
     check_path(extension_path(file), COLUMNS)
     options = _checked(given)
@@ -213,7 +217,11 @@ def extend_tasks(file: Path, form: str, **given: Any) -> None:
         extension = extend(library, space, source, networks=given["networks"], key=options.key, advance=advance)
     path = extension.save(extension_path(file))
     show(form, [extension_table(str(file), library, extension)], extension.records())
-    click.echo(f"wrote {escaped(str(path))}", err=True)
+    if picture is not None:
+        title = f"{space.source}, N = {space.n}, 1:{space.ratio}, seed {space.seed}"
+        write_extended_picture(picture, library, extension, space.pixels, source.images, title)
+    for written in (path, *([picture] if picture else [])):
+        click.echo(f"wrote {escaped(str(written))}", err=True)
 
 
 def _loaded(files: tuple[Path, ...]) -> list[tuple[str, TaskLibrary]]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError, echo
-from tdbench.base.files import check_name, read_npz, whole_file
+from tdbench.base.files import check_target, read_npz, whole_file
 from tdbench.space.references import ReferenceTask
 from tdbench.space.settings import SpaceSettings
 from tdbench.store import csv_file
@@ -66,9 +66,7 @@ def check_path(path: Path, columns: Sequence[str] = COLUMNS) -> None:
     """
     if path.suffix != ".npz":
         raise UserError(f"a task library is an .npz file: name it {path.name}.npz, not {path.name}")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a file")
-    check_name(path, "the task library")
+    check_target(path)
     table = path.with_suffix(".csv")
     if table.exists() and not _has_header(table, columns):
         raise UserError(

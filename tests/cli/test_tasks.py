@@ -112,6 +112,9 @@ def test_extend_writes_beside_the_library_and_show_reads_it(folder, library, cap
         (["score", "mine.csv", "--out", "x.npz", "--n", "30"], "expected 30 labels"),
         (["score", "mine.csv", "--out", "x.npz", "--n", "20", "--ratio", "1"], "expected P = 10 ones"),
         (["score", "mine.csv", "--out", "x.npz", "--n", "20", "--confirm", "1"], "confirm must be at least 2"),
+        (["extend", "scored.npz", "--picture", "x.jpg"], "a picture is a .png or an .svg"),
+        (["extend", "scored.npz", "--picture", "scored.npz/x.png"], "cannot be written"),
+        (["score", "mine.csv", "--out", "scored.npz/x.npz", "--n", "20"], "cannot be written"),
         (["extend", "scored.npz", "--networks", "1"], "1 is not in the range"),
     ],
 )
