@@ -362,8 +362,12 @@ class TaskLibrary:
 
 
 def settings_of(space: TaskSpace) -> SpaceSettings:
-    """The settings that make the space again from its source, with the classes that were drawn."""
-    columns = {**space.columns, "classes": space.classes}
+    """The settings that make the space again from its source, with the classes that were drawn.
+
+    Where a source gives two of them one name, they are drawn again.
+    """
+    distinct = len(set(space.classes)) == len(space.classes)
+    columns = {**space.columns, "classes": space.classes if distinct else None}
     return SpaceSettings(**{name: columns[name] for name in SPACE_COLUMNS})
 
 

@@ -124,20 +124,25 @@ class Extension:
             raise UserError(f"{path} holds no extended tasks (tdbench tasks extend writes them)")
         if arrays["version"].tolist() != VERSION:
             raise UserError(f"{path} has version {echo(arrays['version'].tolist())}, this tdbench reads {VERSION}")
-        m, size = len(arrays["labels"]), len(arrays["unseen"])
-        expected = {"class_of": (size,), "share": (m, size), "margin": (m, size), "agreement": (m, 3)}
+        m, size = (arrays[name].shape[:1] for name in ("labels", "unseen"))
+        expected: dict[str, tuple[int | str, ...]] = {"labels": (*m, "N"), "unseen": size or ("M",), "class_of": size}
+        expected |= {"share": (*m, *size), "margin": (*m, *size), "agreement": (*m, 3), "networks": ()}
         for name, shape in expected.items():
-            if arrays[name].shape != shape or arrays[name].dtype.kind not in "iuf":
-                raise UserError(f"{path}: {wrong_shape(name, shape, arrays[name].shape)}")
-        names = tuple(map(str, arrays["label_names"].tolist()))
-        if size and not 0 <= arrays["class_of"].min() <= arrays["class_of"].max() < len(names):
-            raise UserError(f"{path}: class_of must be from 0 to {len(names) - 1}")
+            array = arrays[name]
+            fits = len(shape) == array.ndim and all(
+                isinstance(a, str) or a == b for a, b in zip(shape, array.shape, strict=True)
+            )
+            if not fits or array.dtype.kind not in "iuf":
+                raise UserError(f"{path}: {wrong_shape(name, shape, array.shape)}")
+        names, of = arrays["label_names"], arrays["class_of"]
+        if names.ndim != 1 or of.dtype.kind not in "iu" or (of.size and not 0 <= of.min() <= of.max() < len(names)):
+            raise UserError(f"{path}: expected classes of images that label_names has")
         return cls(
             **{name: arrays[name] for name in _ARRAYS},
             space=str(arrays["space"]),
             engine=str(arrays["engine"]),
             networks=int(arrays["networks"]),
-            label_names=names,
+            label_names=tuple(map(str, names.tolist())),
         )
 
 
@@ -181,8 +186,10 @@ def extend(
     """
     check_space(library, space)
     seal = "" if key is None else key.seal
-    if ("sealed" in library.engine.split() or seal) and not library.engine.endswith(f"sealed {seal}"):
+    if not seal and " sealed " in library.engine:
         raise UserError(f"the library was confirmed by {library.engine!r}; give the key of its seal with --sealed")
+    if seal and not library.engine.endswith(f" sealed {seal}"):
+        raise UserError(f"the library was confirmed by {library.engine!r}, not with the key of seal {seal}")
     unseen = np.setdiff1d(np.arange(len(source.images)), space.source_index)
     if not len(unseen):
         raise UserError(f"{source.name} has no images beside the {space.n} of the set; extend needs others")

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.arguments import whole
-from tdbench.base.errors import UserError, cut, echo
+from tdbench.base.errors import UserError, echo
+from tdbench.base.text import plain_line
 from tdbench.engine import Engine
 from tdbench.settings import MOST
 from tdbench.space.seal import Key
@@ -203,7 +204,7 @@ def read_labelings(path: Path, n: int, positives: int) -> Labelings:
     if not labels:
         raise UserError(f"{path} has no labelings; expected a line of {n} cells of 0 and 1 for each")
     array = np.array([_parsed(path, i, cells, n, positives) for i, cells in enumerate(labels)], dtype=np.uint8)
-    return Labelings(array, tuple(cut(name, 80) or str(i + 1) for i, name in enumerate(names)))
+    return Labelings(array, tuple(plain_line(name, 80) or str(i + 1) for i, name in enumerate(names)))
 
 
 def _replicates(confirm: int | None, default: int) -> int:

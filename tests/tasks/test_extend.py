@@ -139,10 +139,25 @@ def test_it_can_be_saved_and_loaded(tmp_path):
 def test_other_files_are_one_line(tmp_path):
     with pytest.raises(UserError, match="holds no extended tasks"):
         Extension.load(LIBRARY.save(tmp_path / "mine.npz"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"share": np.zeros((1, 1))}, r"expected share with shape \(2, 140\)"),
+        ({"labels": np.uint8(1)}, "labels with shape"),
+        ({"unseen": np.int64(1)}, "unseen with shape"),
+        ({"class_of": np.full(140, 10)}, "classes of images that label_names has"),
+        ({"networks": np.array([1, 2])}, "networks with shape"),
+        ({"version": 2}, "has version 2, this tdbench reads 1"),
+        ({"margin": np.full((2, 140), "a")}, "margin"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_one_line(tmp_path, change, message):
     with np.load(EXTENSION.save(tmp_path / "e.npz")) as archive:
-        arrays = {**archive, "share": np.zeros((1, 1))}
+        arrays = {**archive, **change}
     np.savez(tmp_path / "e.npz", **arrays)
-    with pytest.raises(UserError, match=r"expected share with shape \(2, 140\)"):
+    with pytest.raises(UserError, match=message):
         Extension.load(tmp_path / "e.npz")
 
 
@@ -165,6 +180,6 @@ def test_a_sealed_library_needs_its_key(tmp_path):
     sealed = replace(LIBRARY, engine=f"reference cpu sealed {key.seal}")
     with pytest.raises(UserError, match="give the key of its seal"):
         extend(sealed, SPACE, FEW)
-    with pytest.raises(UserError, match="give the key of its seal"):
+    with pytest.raises(UserError, match="not with the key of seal"):
         extend(LIBRARY, SPACE, FEW, key=key)
     assert len(extend(sealed.filter([True, False]), SPACE, FEW, networks=2, key=key)) == 1
