@@ -129,10 +129,8 @@ class Extension:
         expected |= {"share": (*m, *size), "margin": (*m, *size), "agreement": (*m, 3), "networks": ()}
         for name, shape in expected.items():
             array = arrays[name]
-            fits = len(shape) == array.ndim and all(
-                isinstance(a, str) or a == b for a, b in zip(shape, array.shape, strict=True)
-            )
-            if not fits or array.dtype.kind not in "iuf":
+            known = tuple(b if isinstance(a, str) else a for a, b in zip(shape, array.shape, strict=False))
+            if len(shape) != array.ndim or known != array.shape or array.dtype.kind not in "iuf":
                 raise UserError(f"{path}: {wrong_shape(name, shape, array.shape)}")
         names, of = arrays["label_names"], arrays["class_of"]
         if names.ndim != 1 or of.dtype.kind not in "iu" or (of.size and not 0 <= of.min() <= of.max() < len(names)):
