@@ -12,9 +12,12 @@ import pytest
 from tdbench import api
 from tdbench.space import similarity, task_space
 from tdbench.store import library, worth
+from tdbench.tasks import scoring
 
 
-@pytest.mark.parametrize("module", [task_space, similarity, worth, library, api], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [task_space, similarity, worth, library, scoring, api], ids=lambda module: module.__name__
+)
 def test_the_examples_give_what_they_show(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     result = doctest.testmod(module)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.rng import Stream, replicate_seeds
-from tdbench.engine import Engine, TrainingBatch
+from tdbench.engine import Engine, Trained, TrainingBatch
 from tdbench.engine.protocol import train_masks
 from tdbench.space.image_set import ImageSet
 
@@ -159,6 +159,20 @@ def train(requests: Sequence[Request], engine: Engine, stop: threading.Event | N
         for i, part in zip(members, np.split(curves, ends), strict=True):
             all_curves[i][...] = part.reshape(all_curves[i].shape)
     return all_curves
+
+
+def train_weights(request: Request, engine: Engine) -> Trained:
+    """Curves and weights of the (n k) trainings of a request, in the order of `training_labels`. Ctrl-C ends it."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1, "tdbench-train") as thread:
+        future = thread.submit(engine.train, _batch([request]), request.image_set.protocol, stop)
+        try:
+            while wait([future], WAKE_SECONDS).not_done:
+                pass
+        except BaseException:
+            stop.set()
+            raise
+    return future.result()
 
 
 def _batch(requests: Sequence[Request]) -> TrainingBatch:

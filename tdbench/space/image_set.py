@@ -51,12 +51,19 @@ class ImageSet:
         return array.astype(np.uint8)
 
 
-def standardize(pixels: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float32]:
-    """(N, C, H, W) float32 from (N, H, W, C) pixels.
+def standardize(
+    pixels: NDArray[np.integer] | NDArray[np.floating],
+    over: NDArray[np.integer] | NDArray[np.floating] | None = None,
+) -> NDArray[np.float32]:
+    """(M, C, H, W) float32 from (M, H, W, C) pixels.
 
-    Over the set, each channel has mean 0 and standard deviation 1; a channel that is constant becomes 0.
+    Over the set, each channel has mean 0 and standard deviation 1; a channel that is constant in it becomes 0.
+
+    Args:
+        over: (N, H, W, C) the set whose means and deviations are used; `pixels` themselves by default.
     """
     channels = np.moveaxis(pixels, -1, 1).astype(np.float64)
-    mean = channels.mean(axis=(0, 2, 3), keepdims=True)
-    deviation = channels.std(axis=(0, 2, 3), keepdims=True)
-    return np.ascontiguousarray((channels - mean) / np.where(deviation == 0, 1, deviation), dtype=np.float32)
+    reference = channels if over is None else np.moveaxis(over, -1, 1).astype(np.float64)
+    mean = reference.mean(axis=(0, 2, 3), keepdims=True)
+    deviation = reference.std(axis=(0, 2, 3), keepdims=True)
+    return np.ascontiguousarray((channels - mean) / np.where(deviation == 0, np.inf, deviation), dtype=np.float32)

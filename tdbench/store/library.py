@@ -5,6 +5,7 @@ Definitions, section 10. A discovery ends as one; it is a file that people keep 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -21,7 +22,7 @@ from tdbench.base.errors import UserError, echo
 from tdbench.space.labelings import LabelVectors
 from tdbench.space.references import ReferenceTask
 from tdbench.space.score import standard_error
-from tdbench.space.settings import SpaceSettings
+from tdbench.space.settings import SPACE_COLUMNS, SpaceSettings
 from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY, Dissimilar, check_max_similarity
 from tdbench.space.task_space import MOST, TaskSpace
 from tdbench.store import library_checks as checks
@@ -139,23 +140,14 @@ class TaskLibrary:
             searchers=(searchers,) * m if isinstance(searchers, str) else tuple(searchers),
             runs=(runs,) * m if isinstance(runs, str) else tuple(runs),
             space=space.identity,
-            settings=SpaceSettings(
-                data=space.source,
-                classes=space.classes,
-                n=space.n,
-                ratio=space.ratio,
-                space_seed=space.seed,
-                split=space.protocol.split,
-                steps=space.protocol.steps,
-                lr=space.protocol.lr,
-            ),
+            settings=settings_of(space),
             engine=engine,
             tasks=max(m, 1) if tasks is None else tasks,
             max_similarity=max_similarity,
             source_index=space.source_index,
             references=space.reference_tasks,
         )
-        return library._members(worth.best_first(library.confirmed))
+        return library.best_first()
 
     @property
     def positives(self) -> int:
@@ -209,6 +201,10 @@ class TaskLibrary:
     def similarity(self) -> NDArray[np.float64]:
         """(m, m) similarity of its members: Cohen's kappa, at P = N/2 its square."""
         return self.rule.similarity(self.labels, self.labels)
+
+    def best_first(self) -> TaskLibrary:
+        """The same library, the best confirmed member first."""
+        return self._members(worth.best_first(self.confirmed))
 
     def filter(
         self,
@@ -304,6 +300,12 @@ class TaskLibrary:
         except UserError as error:
             raise UserError(f"{path} is no proper task library: {error}") from error
 
+    def differences(self, space: str, settings: SpaceSettings) -> str:
+        """In what its space differs from another one, for an error."""
+        ours, theirs = dataclasses.asdict(self.settings), dataclasses.asdict(settings)
+        differ = [f"{name} {echo(ours[name])} and {echo(theirs[name])}" for name in ours if ours[name] != theirs[name]]
+        return f"{self.space} and {space} differ in {'; '.join(differ) or 'their images'}"
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -344,14 +346,8 @@ class TaskLibrary:
         if not isinstance(other, TaskLibrary):
             raise UserError(f"expected a TaskLibrary, got {echo(other)}")
         if self.space != other.space:
-            differ = [
-                f"{name} {echo(getattr(self.settings, name))} and {echo(getattr(other.settings, name))}"
-                for name in self.settings.__dataclass_fields__
-                if getattr(self.settings, name) != getattr(other.settings, name)
-            ]
             raise UserError(
-                f"libraries of unlike spaces cannot be joined: {self.space} and {other.space} differ in "
-                f"{'; '.join(differ) or 'their images'}"
+                f"libraries of unlike spaces cannot be joined: {self.differences(other.space, other.settings)}"
             )
         if self.confirm != other.confirm:
             raise UserError(
@@ -363,6 +359,16 @@ class TaskLibrary:
                 f"confirmed scores of engine {self.engine!r} and of {other.engine!r} cannot be joined; "
                 "confirm one library again with `tdbench tasks score`"
             )
+
+
+def settings_of(space: TaskSpace) -> SpaceSettings:
+    """The settings that make the space again from its source, with the classes that were drawn.
+
+    Where a source gives two of them one name, they are drawn again.
+    """
+    distinct = len(set(space.classes)) == len(space.classes)
+    columns = {**space.columns, "classes": space.classes if distinct else None}
+    return SpaceSettings(**{name: columns[name] for name in SPACE_COLUMNS})
 
 
 def _taken(libraries: Sequence[TaskLibrary], chosen: NDArray[np.int64]) -> dict[str, Any]:

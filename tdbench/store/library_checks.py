@@ -11,6 +11,8 @@ from tdbench.base.arguments import strings, text
 from tdbench.base.errors import UserError, echo, wrong_shape
 from tdbench.space.references import ReferenceTask
 
+LONGEST_NAME = 1000  # characters: a searcher's name with a reduction's, as long as both may be
+
 
 def numbers(what: str, value: object, expected: tuple[int | str, ...]) -> NDArray[np.float64]:
     array = np.array(value)
@@ -44,9 +46,12 @@ def labels(what: str, value: object, n: int, positives: int) -> NDArray[np.uint8
 
 
 def names(what: str, value: Sequence[str], size: int) -> tuple[str, ...]:
-    words = tuple(text(what, word) for word in strings(what, value))
+    words = strings(what, value)
     if len(words) != size:
         raise UserError(f"{what} must have one name for each of {size} members, got {len(words)}")
+    wrong = next((word for word in words if not word.isprintable() or len(word) > LONGEST_NAME), None)
+    if wrong is not None:
+        raise UserError(f"{what} must be at most {LONGEST_NAME} printable characters each, got {echo(wrong)}")
     return words
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError, echo
-from tdbench.base.files import check_name, read_npz, whole_file
+from tdbench.base.files import check_target, read_npz, whole_file
 from tdbench.space.references import ReferenceTask
 from tdbench.space.settings import SpaceSettings
 from tdbench.store import csv_file
@@ -40,7 +40,9 @@ def write(path: Path, fields: dict[str, Any], records: Sequence[dict[str, Any]])
     """
     check_path(path)
     arrays = _packed(fields)
-    lines = [COLUMNS, *([_cell(column, record[column]) for column in COLUMNS] for record in records)]
+    # Spaces between the labels keep spreadsheets and pandas from reading them as one huge number.
+    between = {"positives": "|", "labels": " "}
+    lines = [COLUMNS, *([cell(record[name], between.get(name, "")) for name in COLUMNS] for record in records)]
     write_both(path, arrays, csv_file.text_of(lines))
     return path
 
@@ -56,13 +58,29 @@ def write_both(path: Path, arrays: dict[str, NDArray[Any]], table: str) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def check_path(path: Path) -> None:
-    """Raises UserError where no library could be written there, before any work is done."""
+def check_path(path: Path, columns: Sequence[str] = COLUMNS) -> None:
+    """Raises UserError where no library could be written there, before any work is done.
+
+    Args:
+        columns: of the CSV file; another file of that name is not replaced.
+    """
     if path.suffix != ".npz":
         raise UserError(f"a task library is an .npz file: name it {path.name}.npz, not {path.name}")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a file")
-    check_name(path, "the task library")
+    check_target(path)
+    table = path.with_suffix(".csv")
+    if table.exists() and not _has_header(table, columns):
+        raise UserError(
+            f"{table} would be replaced by the table of {path.name}, but holds something else; name another"
+        )
+
+
+def _has_header(table: Path, columns: Sequence[str]) -> bool:
+    header = ",".join(columns).encode()
+    try:
+        with table.open("rb") as file:
+            return file.read(len(header) + 1).rstrip() == header
+    except OSError:
+        return False
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -71,6 +89,8 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, is no task library, or was written by a later version.
     """
+    if path.suffix != ".npz":
+        raise UserError(f"{path} is no task library, which is an .npz file; `tdbench tasks score` makes one of a CSV")
     arrays = read_npz(path, _KEYS, "; expected a task library")
     if "format" not in arrays or arrays["format"].shape != () or str(arrays["format"]) != FORMAT:
         raise UserError(f"{path} is no task library (tdbench discover and tdbench tasks score write them)")
@@ -150,8 +170,6 @@ def _words(arrays: dict[str, NDArray[Any]], name: str) -> tuple[str, ...]:
     return tuple(array.tolist())
 
 
-def _cell(column: str, value: Any) -> str:
-    # Spaces between the labels keep spreadsheets and pandas from reading them as one huge number.
-    if isinstance(value, list):
-        return ("|" if column == "positives" else " ").join(map(str, value))
-    return cell_text(value)
+def cell(value: Any, between: str = "|") -> str:
+    """A value as text that spreadsheets and pandas leave as it is; `between` joins the values of a list."""
+    return between.join(map(str, value)) if isinstance(value, list) else cell_text(value)

@@ -73,6 +73,8 @@ NOTHING_THERE = (
     *(["check", word] for word in ("rondom", "\x1b[2J", "a" * 5000, "")),
     *(["new-searcher", word] for word in ("", "\x1b[2J", "1x", "a b", "a+b")),
     *(["study", word] for word in ("serch", "\x1b[2J", "a" * 5000, "")),
+    *(["tasks", "show", word] for word in (*MISSING, "missing.npz", "\x1b[2J.npz", f"{'a' * 5000}.npz", "/")),
+    *(["tasks", word] for word in ("shw", "\x1b[2J", "a" * 5000, "")),
     *([word] for word in ("rum", "\x1b[2J", "a" * 5000, "\u00e9", "\udcff", DIGITS)),
 )  # fmt: skip
 

@@ -85,6 +85,20 @@ def test_it_knows_the_space_and_where_the_images_are_in_the_source():
     np.testing.assert_array_equal(SPACE_SOURCE.images[library.source_index], SPACE.pixels)
 
 
+def test_a_source_with_one_name_for_two_classes_can_be_drawn_again(tmp_path):
+    source = replace(SPACE_SOURCE, label_names=("a",) * 10)
+    space = TaskSpace(source, n=10, steps=5)
+    library = TaskLibrary.of(space, LABELS[:1], np.ones((1, 2)), engine="native cpu")
+    again = TaskLibrary.load(library.save(tmp_path / "a.npz"))
+    assert TaskSpace.of(again.settings, source).identity == space.identity
+
+
+def test_an_empty_library_is_worth_nothing(tmp_path):
+    empty = made(members=(), confirmed=(), told=[], tasks=4)
+    assert (empty.confirmed_qd, empty.told_qd, empty.effective_number, empty.recall().recalled) == (0, 0, 0, 0)
+    assert TaskLibrary.load(empty.save(tmp_path / "a.npz")) == empty and len(made().merge(empty)) == 3
+
+
 def test_class_tasks_are_recalled_from_the_file_alone(tmp_path):
     space = TaskSpace("digits", n=20, steps=5)
     labels = np.stack([task.labels for task in space.reference_tasks[:2]])
@@ -210,6 +224,15 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         made(tasks=9).save(tmp_path / "a.npz")
     assert ((tmp_path / "a.npz").read_bytes(), (tmp_path / "a.csv").read_bytes()) == before
+
+
+def test_a_csv_of_somebody_else_is_never_replaced(tmp_path):
+    made().save(tmp_path / "a.npz")
+    made(tasks=9).save(tmp_path / "a.npz")  # its own is
+    (tmp_path / "b.csv").write_text("0,1,1\n")
+    with pytest.raises(UserError, match=r"b.csv would be replaced by the table of b.npz"):
+        made().save(tmp_path / "b.npz")
+    assert (tmp_path / "b.csv").read_text() == "0,1,1\n" and not (tmp_path / "b.npz").exists()
 
 
 def test_only_an_npz_in_a_folder_is_a_place_for_a_library(tmp_path):
