@@ -268,7 +268,9 @@ _ABOVE_RIGHT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def empty_chart(width: float, height: float, *, top: float, right: float = 0.12, left: float = 0.55) -> tuple[Figure, Axes]:
+def empty_chart(
+    width: float, height: float, *, top: float, right: float = 0.12, left: float = 0.55
+) -> tuple[Figure, Axes]:
     """A figure with one pair of axes, with margins in inches."""
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)

@@ -115,7 +115,7 @@ class Row:
     told_each: str = ""
     confirmed_each: str = ""
     confirmed_se_each: str = ""
-    effective_number: float = math.nan
+    effective_number: float = 0.0
     recalled: int = 0
     recalled_by_chance: float = 0.0
     refused: int = 0

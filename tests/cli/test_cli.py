@@ -532,7 +532,7 @@ def test_check_gives_up_on_a_searcher_that_hangs_from_the_start(
     code, printed, _ = called(capsys, "check", "bad", "--plugin", plugin, "--timeout", "0.5")
     assert code == 1
     assert "did not end within 0.5 s" in printed.splitlines()[0]
-    assert printed.splitlines()[-1] == "bad does not hold the contract: 1 of 13 checks failed, 12 were not run"
+    assert printed.splitlines()[-1] == "bad does not hold the contract: 1 of 15 checks failed, 14 were not run"
 
 
 def test_check_survives_a_plugin_that_ends_the_interpreter_when_it_is_loaded(tmp_path: Path) -> None:
