@@ -53,7 +53,7 @@ class Progress:
     def announce(self, text: str) -> None:
         """A line above the bars."""
         if not self._bars.disable:
-            self._bars.console.print(text, markup=False, highlight=False)
+            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, evaluations: int, best_told: float) -> None:
         """Count evaluations that have been told."""

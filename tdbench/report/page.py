@@ -18,11 +18,13 @@ from tdbench.base import environment
 from tdbench.base.files import write_bytes
 from tdbench.leaderboard.boards import PROTOCOL_FIELDS, RunProtocol
 from tdbench.leaderboard.standings import OverallTable, SpaceTable, Standings
-from tdbench.report import charts
+from tdbench.report import charts, libraries
+from tdbench.report.charts import Chart
 from tdbench.report.figures import groups_of, overall_charts, space_charts, strips
 from tdbench.report.pictures import SPRITE_COLUMNS, figure_png, sprite, strips_figure
 from tdbench.report.results import SpaceLog, read_results, runs_of
-from tdbench.report.tables import count, found_tasks, matrix, ranking, settings_of
+from tdbench.report.tables import count, found_tasks, library_tasks, matrix, ranking, settings_of
+from tdbench.store.library import TaskLibrary
 from tdbench.store.rows import CHECKPOINTS, Row
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -53,6 +55,11 @@ def write_figures(out: Path, folder: Path) -> list[Path]:
         pictures = {name: chart.png() for name, chart in space_charts(table, log, colours).items()}
         if log.pixels is not None and log.labels:
             pictures["found"] = figure_png(strips_figure(strips(table, log, log.pixels)))
+        pictures |= {name: chart.png() for name, chart in _library_charts(table, log, colours).items()}
+        if log.pixels is not None and log.libraries:
+            best = _best_library(table, log)
+            title = f"{best.searchers[0]} on {_space_title(table.settings)}"
+            pictures["tasks"] = figure_png(libraries.tasks_figure(best, log.pixels, title))
         written += _write(folder, f"{table.name}-{_stem(table.protocol, ranked)}", pictures)
     for overall in ranked.overall:
         pictures = {name: chart.png() for name, chart in overall_charts(overall, colours).items()}
@@ -157,13 +164,42 @@ def _section(table: SpaceTable, log: SpaceLog, anchor: str, suffix: str, colours
             if group.members
         ],
         "matrix": matrix(table),
-        "sprite": Markup(sprite(log.pixels)) if log.pixels is not None and log.labels else None,
+        "libraries": library_tasks(rows, log),
+        "library_charts": {
+            name: Markup(c.svg(f"{anchor}-{name}")) for name, c in _library_charts(table, log, colours).items()
+        },
+        "sprite": Markup(sprite(log.pixels)) if log.pixels is not None and (log.labels or log.libraries) else None,
         "pictures": found_tasks(rows, log),
         "runs": rows,
         "failures": [run.row for run in runs_of(table) if run.failed],
         "references": sorted(table.references, key=lambda line: -line.mean),
         "settings": settings_of(rows),
     }
+
+
+def _best_library(table: SpaceTable, log: SpaceLog) -> TaskLibrary:
+    run = max((run.row for run in runs_of(table) if run.row.run in log.libraries), key=lambda row: row.confirmed)
+    return log.libraries[run.run]
+
+
+def _library_charts(table: SpaceTable, log: SpaceLog, colours: dict[str, int]) -> dict[str, Chart]:
+    """Name -> figure of what discoveries found; of the best library where it is of one."""
+    if not log.libraries:
+        return {}
+    best = _best_library(table, log)
+    of_searchers: dict[str, list[TaskLibrary]] = {}
+    for run in runs_of(table):
+        if run.row.run in log.libraries:
+            of_searchers.setdefault(run.row.searcher, []).append(log.libraries[run.row.run])
+    drawn = {"by-rank": libraries.confirmed_by_rank(groups_of(table, log, colours), of_searchers)}
+    if best.runs[0] in log.evaluated:
+        evaluated, told = log.evaluated[best.runs[0]], log.told[best.runs[0]]
+        drawn["quality"] = libraries.quality_over_evaluations(best, evaluated, told, best.searchers[0])
+    if len(best) > 1:
+        drawn["similarity"] = libraries.similarity_chart(best)
+    if best.references:
+        drawn["recall"] = libraries.recall_chart(best)
+    return drawn
 
 
 def _overall(table: OverallTable, anchor: str, suffix: str, colours: dict[str, int]) -> dict[str, Any]:

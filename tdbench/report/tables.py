@@ -14,7 +14,7 @@ from tdbench.leaderboard.boards import PROTOCOL_FIELDS
 from tdbench.leaderboard.standings import SpaceTable, Standing
 from tdbench.report.results import SpaceLog
 from tdbench.space.settings import SPACE_COLUMNS
-from tdbench.store.rows import Row
+from tdbench.store.rows import DEFAULTS, Row
 
 MOST_IMAGES = 60  # of one side of a labeling
 _SETTINGS = (
@@ -67,7 +67,7 @@ def settings_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
     shown = []
     for name in _SETTINGS:
         counts = Counter(str(getattr(row, name)) for row in rows)
-        if name == "sealed" and set(counts) == {""}:
+        if name in DEFAULTS and all(getattr(row, name) == DEFAULTS[name] for row in rows):
             continue
         several = "; ".join(f"{value or '-'} ({count(n, 'run')})" for value, n in counts.most_common())
         shown.append((name.replace("_", " "), several if len(counts) > 1 else next(iter(counts)) or "-"))
@@ -87,6 +87,34 @@ def found_tasks(rows: Sequence[Row], log: SpaceLog) -> list[dict[str, Any]]:
             card |= {name: index[:MOST_IMAGES], f"all_{name}": len(index)}
         shown.append(card)
     return shown
+
+
+def library_tasks(rows: Sequence[Row], log: SpaceLog) -> list[dict[str, Any]]:
+    """The labelings of the best library of each searcher, the best library first: indices of their positives."""
+    best: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda r: -np.nan_to_num(r.confirmed, nan=-9)):
+        if row.run in log.libraries:
+            best.setdefault(row.searcher, row)
+    return [
+        {
+            "row": row,
+            "members": [
+                {
+                    "place": place,
+                    "positives": np.flatnonzero(labels).tolist()[:MOST_IMAGES],
+                    "all_positives": int(labels.sum()),
+                    "confirmed": confirmed,
+                    "confirmed_se": se,
+                    "told": told,
+                }
+                for place, (labels, confirmed, se, told) in enumerate(
+                    zip(library.labels, library.confirmed, library.confirmed_se, library.told, strict=True), start=1
+                )
+            ],
+        }
+        for row in best.values()
+        for library in [log.libraries[row.run]]
+    ]
 
 
 def count(number: int, what: str) -> str:
