@@ -161,7 +161,7 @@ def _section(table: SpaceTable, log: SpaceLog, anchor: str, suffix: str, colours
                 "svg": Markup(charts.told_and_confirmed_curves(group, limits).svg(f"{anchor}-facet-{i}")),
             }
             for i, group in enumerate(groups)
-            if group.members
+            if group.members and not table.protocol.tasks  # a library is more than its best told labeling
         ],
         "matrix": matrix(table),
         "libraries": library_tasks(rows, log),
