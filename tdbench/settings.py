@@ -21,7 +21,7 @@ from tdbench.searchers.reduction import IDENTITY, full_name
 from tdbench.space.references import CHOICES as REFERENCES
 from tdbench.space.seal import SEAL_DIGITS, Key
 from tdbench.space.settings import SpaceSettings, check_seed
-from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY, check_max_similarity
+from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY, Dissimilar, check_max_similarity
 from tdbench.space.task_space import NOISE_MODES, TaskSpace
 
 DEFAULT_OUT = "tdbench-results"
@@ -130,9 +130,16 @@ class RunSettings(SpaceSettings):
             raise UserError(
                 f"recommend {self.recommend} is for runs that recommend one labeling; with tasks use searcher or best"
             )
-        if self.protocol == "rounds" and self.budget < self.tasks:
+        if self.tasks > self.budget:
             raise UserError(
-                f"{self.tasks} rounds need a budget of at least one evaluation each, got {self.budget}; raise --budget"
+                f"{self.tasks} tasks need a budget of as many evaluations, got {self.budget}; raise --budget"
+            )
+        rule = Dissimilar(self.n, self.n // (self.ratio + 1), self.max_similarity)
+        if self.tasks > rule.most_labelings:
+            raise UserError(
+                f"at most {rule.most_labelings} labelings of {rule.positives} positives among {self.n} images "
+                f"can share {rule.max_overlap} positives or fewer, got {self.tasks} tasks; lower --tasks or raise "
+                "--max-similarity"
             )
 
     @property

@@ -76,6 +76,15 @@ class Dissimilar:
         most = by_chance + kappa_max * (self.positives - by_chance)
         return min(math.floor(most + _ROUNDING), self.positives - 1)
 
+    @property
+    def most_labelings(self) -> float:
+        """An upper bound of how many labelings can stand together (Johnson 1962); inf where the bound says nothing.
+
+        >>> [Dissimilar(50, 10, kappa).most_labelings for kappa in (0, 0.125)]
+        [55, 515]
+        """
+        return _most_labelings(self.n, self.positives, self.max_overlap)
+
     def avoid(self, labels: LabelVectors) -> NDArray[np.uint8]:
         """(m, N) labelings that further ones are compared with, or (2 m, N): at P = N/2 with their complements."""
         labels = np.asarray(labels, dtype=np.uint8).reshape(-1, self.n)
@@ -120,6 +129,32 @@ class Dissimilar:
                 taken.append(i)
                 free &= self.allowed(labels, labels[i : i + 1])
         return np.array(taken, dtype=np.int64)
+
+
+def _most_labelings(n: int, positives: int, shared: int) -> float:
+    """The most labelings with so many positives of n images of which two share at most `shared` positives.
+
+    Johnson's bounds: those that hold one image are labelings of the others with one positive less, two of which share
+    one less; and over all images, pairs of labelings cannot meet less often than where positives are spread evenly.
+    """
+    if shared >= positives:
+        return math.inf
+    meeting = _most_meeting(n, positives, shared)
+    if shared == 0:
+        return min(meeting, n // positives)
+    return min(meeting, n * _most_labelings(n - 1, positives - 1, shared - 1) // positives)
+
+
+def _most_meeting(n: int, positives: int, shared: int) -> float:
+    """The largest m for which m(m-1) ordered pairs, each sharing at most `shared`, can hold all m P positives."""
+    excess = positives**2 - shared * n
+    if excess <= 0:
+        return math.inf
+    for m in range(n * (positives - shared) // excess + 1, 0, -1):
+        each, more = divmod(m * positives, n)
+        if (n - more) * each * (each - 1) + more * (each + 1) * each <= m * (m - 1) * shared:
+            return m
+    return 1
 
 
 def check_max_similarity(value: object) -> float:

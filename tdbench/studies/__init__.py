@@ -28,6 +28,7 @@ NAMES = (
     "random-search",
     "clustering",
     "proxies",
+    "discovery",
 )
 
 

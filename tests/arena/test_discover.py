@@ -213,7 +213,8 @@ def test_the_command_says_what_will_be_trained_and_writes_json(tmp_path: Path) -
         ({"max_similarity": math.nan}, "max-similarity"),
         ({"protocol": "both"}, "protocol must be one of joint, rounds"),
         ({"recommend": "race:0.25"}, "recommends? one labeling|recommend one labeling"),
-        ({"protocol": "rounds", "tasks": 61}, "61 rounds need a budget"),
+        ({"tasks": 61}, "61 tasks need a budget"),
+        ({"max_similarity": 0.0, "tasks": 6}, "at most 5 labelings of 4 positives among 20 images"),
         ({"tasks": 2.5}, "tasks must be a whole number"),
     ],
 )
