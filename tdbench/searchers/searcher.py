@@ -25,12 +25,21 @@ class Problem(SpaceProblem):
         seed: of all randomness in the searcher, 0 to 2**32 - 1.
         images: (N, 3, 32, 32) float32 standardized pixels, read-only. A searcher that looks at them
             registers with ``sees_images=True``, and the leaderboard shows it; others get None.
+        tasks: how many labelings, different from each other, the run wants of this search: K in a joint discovery of
+            several tasks, else 1 (definitions, section 10).
+        avoid: (m, N) uint8 labelings that were found before, in a discovery by rounds; else None. A labeling that
+            shares more than `max_overlap` positives with one of them is told the loss 1 + similarity, untrained.
+        max_overlap: the most positives that a labeling may share with one of `avoid`, and in a joint discovery with
+            another of its library; None in an ordinary run.
     """
 
     batch_size: int
     budget: int
     seed: int
     images: NDArray[np.float32] | None = None
+    tasks: int = 1
+    avoid: NDArray[np.uint8] | None = None
+    max_overlap: int | None = None
 
 
 class Searcher(typing.Protocol):
@@ -40,6 +49,11 @@ class Searcher(typing.Protocol):
     A searcher may also have ``recommend() -> (dim,) scores``, the vector that it expects to generalize best. It may be
     called after any tell, several times in a run, and must not fail before the first tell. Without it, the best told
     labeling is recommended.
+
+    A searcher may have ``recommend_many(k) -> (j, dim) scores`` for joint discoveries: the labelings that it expects to
+    generalize, the best first. It is called once, after the last tell. They are taken in order, those that share more
+    than `Problem.max_overlap` positives with one before are skipped, until k are there; j may be more than k for that
+    reason, up to 64 k. Where they are too few, or without this method, the best mean told taskness decides.
 
     >>> import numpy as np
     >>> from tdbench import Problem
