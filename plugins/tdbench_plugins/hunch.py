@@ -36,9 +36,11 @@ from numpy.typing import NDArray
 
 from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
-from tdbench.toolkit import centred, descend, draw_labelings, form_values, leave_one_out_form, minima, neighbours
+from tdbench.toolkit import descend, draw_labelings, form_values, leave_one_out_form, minima, neighbours
 
 from ._evidence import Array, Evidence, Labelings, final_field, least_seen
+from ._joint_hunch import JointHunch
+from ._quadratic_model import UNEXPLAINED, QuadraticModel
 from ._subsets import refuse_reduction
 from ._tangent import RIDGES, descent_starts, kernel_of
 
@@ -46,14 +48,6 @@ from ._tangent import RIDGES, descent_starts, kernel_of
 OPENING = 0.2  # share of the budget; simulated
 MOST_OPENING = 160  # evaluations; chosen by hand
 FINAL = 0.25  # share of the budget; simulated
-DIRECTIONS = 30  # eigenvectors of the kernel; chosen by hand
-# Prior variances of the loss over the labelings of the opening and their neighbours, by part of the model: the most
-# likely of a grid by factors of three, on the evaluations of the settings above.
-PRIOR_CONSTANT = 1.0  # wide: losses lie between 0 and 2
-PRIOR_RIDGES = 0.03
-PRIOR_FREE = 0.01
-UNEXPLAINED = 0.02  # variance of the mean loss that the model leaves; chosen by hand
-BOLDNESS = 0.7  # how far draws of forms go from the posterior mean, in posterior deviations; simulated
 AGAIN = 0.7  # share of the learning's evaluations; simulated
 LEADERS = 6  # chosen by hand
 NEIGHBOURS = 64  # of a labeling that descent reached, examined where all that it reached are known; chosen by hand
@@ -120,8 +114,8 @@ class Hunch:
         mean, deviation = self._evidence.posterior(self._model.expected, UNEXPLAINED)
         draws = mean + deviation * self._rng.standard_normal((again, len(mean)))
         new = np.empty((0, self._problem.n_images), dtype=np.bool_)
-        for form in self._model.draw(n - again):
-            new = np.concatenate([new, self._new(form, {row.tobytes() for row in new})[None]])
+        for loss in self._model.draw(n - again):
+            new = np.concatenate([new, self._new(loss.form, {row.tobytes() for row in new})[None]])
         return np.concatenate([self._evidence.labels[draws.argmin(axis=1)], new])
 
     def _new(self, form: Array, taken: set[bytes]) -> Labelings:
@@ -139,80 +133,12 @@ class Hunch:
         return known
 
 
-class QuadraticModel:
-    """Bayesian linear regression of the loss on quadratic forms of the labels."""
-
-    def __init__(self, kernel: Array, forms: list[Array], typical: Labelings, rng: np.random.Generator) -> None:
-        """The prior variances are those over `typical` labelings and their neighbours."""
-        self._rng = rng
-        n = len(kernel)
-        projection = np.eye(n) - 1 / n
-        eigenvalues, vectors = np.linalg.eigh(projection @ kernel @ projection)
-        kept = min(DIRECTIONS, max(1, n - 1))
-        eigenvalues, vectors = eigenvalues[::-1][:kept].clip(0), vectors[:, ::-1][:, :kept]
-        # Square roots: between trusting only what the kernel sees best and treating all directions alike.
-        share = np.sqrt(eigenvalues / eigenvalues[0]) if eigenvalues[0] > 0 else np.ones(kept)
-        self._directions = vectors * np.sqrt(share)
-        self._pairs = np.triu_indices(kept)
-        self._forms = np.array(forms)
-        self._offset, self._scale = np.zeros(len(forms)), np.ones(len(forms))
-        self._free_scale = 1.0
-        exchanged = max(1, round(0.2 * int(typical[0].sum())))
-        around = np.concatenate([typical, neighbours(typical, exchanged, rng)])
-        raw = np.array([form_values(form, around) for form in forms]).T
-        self._offset, deviation = raw.mean(axis=0), raw.std(axis=0)
-        self._scale = np.where(deviation > 1e-12, deviation, 1.0)
-        norm = np.sqrt((self._features(around)[:, 1 + len(forms) :] ** 2).sum(axis=1).mean())
-        self._free_scale = norm if norm > 1e-12 else 1.0
-        self._prior = np.concatenate(
-            [
-                [PRIOR_CONSTANT],
-                np.full(len(forms), PRIOR_RIDGES / len(forms)),
-                np.full(len(self._pairs[0]), PRIOR_FREE),
-            ]
-        )
-        self._rows = np.empty((0, len(self._prior)))
-        self._mean = np.zeros(len(self._prior))
-        self._root = np.diag(1 / np.sqrt(self._prior))
-        self.expected: Array = np.empty(0)
-
-    def fit(self, evidence: Evidence) -> None:
-        """Learn from the means of all labelings, the well known ones more than those seen once."""
-        known = len(self._rows)
-        if len(evidence) > known:
-            self._rows = np.concatenate([self._rows, self._features(evidence.labels[known:])])
-        expected = np.full(len(evidence), 0.5)
-        expected[:known] = self.expected
-        weight = 1 / (evidence.noise(expected) / evidence.counts + UNEXPLAINED)
-        precision = np.diag(1 / self._prior) + (self._rows * weight[:, None]).T @ self._rows
-        self._root = np.linalg.cholesky(precision)
-        prior_mean = np.zeros(len(self._prior))
-        prior_mean[0] = 0.5
-        right = self._rows.T @ (weight * evidence.means) + prior_mean / self._prior
-        self._mean = np.linalg.solve(precision, right)
-        self.expected = self._rows @ self._mean
-
-    def draw(self, count: int) -> list[Array]:
-        """`count` forms from the posterior, up to a constant."""
-        noise = np.linalg.solve(self._root.T, self._rng.standard_normal((len(self._mean), count)))
-        return [self._form(self._mean + BOLDNESS * column) for column in noise.T]
-
-    def _features(self, labels: Labelings) -> Array:
-        ridges = (np.array([form_values(form, labels) for form in self._forms]).T - self._offset) / self._scale
-        along = centred(labels) @ self._directions
-        free = along[:, self._pairs[0]] * along[:, self._pairs[1]]
-        free *= np.where(self._pairs[0] == self._pairs[1], 1, np.sqrt(2)) / self._free_scale
-        return np.hstack([np.ones((len(labels), 1)), ridges, free])
-
-    def _form(self, weights: Array) -> Array:
-        ridges = weights[1 : 1 + len(self._forms)] / self._scale
-        free = np.zeros((self._directions.shape[1],) * 2)
-        free[self._pairs] = weights[1 + len(self._forms) :] / self._free_scale
-        free = (free + free.T) / 2 * np.where(np.eye(len(free)) == 1, 1, np.sqrt(2))
-        form: Array = np.tensordot(ridges, self._forms, 1) + self._directions @ free @ self._directions.T
-        return form
+def hunch(problem: Problem) -> Hunch | JointHunch:
+    """starts from the tangent kernel's leave-one-out error and learns a quadratic model of the loss from there"""
+    alone = problem.tasks == 1 and (problem.avoid is None or not len(problem.avoid))
+    return Hunch(problem) if alone else JointHunch(problem)
 
 
 @hookimpl
 def register_searchers(register: RegisterSearcher) -> None:
-    register("hunch", Hunch, sees_images=True, reducible=False)
+    register("hunch", hunch, sees_images=True, reducible=False)

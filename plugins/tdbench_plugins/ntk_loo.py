@@ -19,6 +19,9 @@ Settings, and why:
   had the labeling that confirmed best, and which had it differed from set to set.
 - **Means** are shrunk towards the mean of all labelings told, whose own variance is taken as `SPREAD`.
 
+Where labelings are to be avoided (`problem.avoid`), what is too similar to them is left out. Where many are wanted,
+`recommend_many` takes the best that stand apart.
+
 The vectors asked are labelings of the images, so nothing may stand between: dim must equal n_images.
 """
 
@@ -31,6 +34,7 @@ from tdbench import Problem, hookimpl
 from tdbench.hookspecs import RegisterSearcher
 from tdbench.toolkit import leave_one_out_form, minima, neighbours
 
+from ._apart import Apart
 from ._evidence import Array, Evidence, Labelings, final_field, least_seen
 from ._subsets import refuse_reduction
 from ._tangent import RIDGES, descent_starts, kernel_of
@@ -47,11 +51,15 @@ class NTKLeaveOneOut:
     def __init__(self, problem: Problem) -> None:
         refuse_reduction("ntk-loo", problem)
         kernel = kernel_of("ntk-loo", problem)
-        self._budget = problem.budget
+        self._budget, self._tasks = problem.budget, problem.tasks
+        self._apart, self._avoid = Apart.of(problem), Apart.members(problem)
         self._rng = np.random.default_rng(problem.seed)
         starts = descent_starts(self._rng, problem)
         forms = [leave_one_out_form(kernel, ridge) for ridge in RIDGES]
-        self._proposals = minima(forms, starts, max(1, round(PROPOSING * problem.budget)))
+        found = minima(forms, starts, len(forms) * len(starts))
+        found = found[self._apart.allowed(found, self._avoid)]
+        self._minima = found if len(found) else self._apart.draw(self._rng, 1, problem.n_positives, self._avoid)
+        self._proposals = self._minima[: max(1, round(PROPOSING * problem.budget))]
         self._final = round(FINAL * problem.budget)
         self._evidence = Evidence(problem.n_images)
         self._asked = self._proposals[:0]
@@ -78,6 +86,14 @@ class NTKLeaveOneOut:
         best: Labelings = self._evidence.labels[self._ranking(1.0)[0]] if len(self._evidence) else self._proposals[0]
         return best.astype(np.float64)
 
+    def recommend_many(self, k: int) -> Array:
+        """(at most k, N) labelings apart from each other: the best told first, then minima that were not told.
+
+        Where fewer were told than there are places, the minima in their own order.
+        """
+        told = self._evidence.labels[self._ranking(1.0)] if len(self._evidence) >= self._tasks else self._minima[:0]
+        return self._apart.first(np.concatenate([told, self._minima]), k, self._avoid).astype(np.float64)
+
     def _ranking(self, caution: float) -> NDArray[np.intp]:
         """Rows of the evidence by shrunk mean plus that many deviations, the best first."""
         prior = np.full(len(self._evidence), self._evidence.means.mean())
@@ -89,7 +105,8 @@ class NTKLeaveOneOut:
         again = self._evidence.labels[self._ranking(-1.0)[: self._rng.binomial(n, 0.5)]]
         leaders = self._evidence.labels[self._ranking(0.0)[:LEADERS]]
         around = leaders[self._rng.integers(len(leaders), size=n - len(again))]
-        return np.concatenate([again, neighbours(around, 1, self._rng)])
+        near = neighbours(around, 1, self._rng)
+        return np.concatenate([again, np.where(self._apart.allowed(near, self._avoid)[:, None], near, around)])
 
     def _finalists(self, n: int, left: int) -> Labelings:
         field = self._ranking(0.0)[: final_field(left, self._final)]

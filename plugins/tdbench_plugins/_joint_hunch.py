@@ -1,0 +1,136 @@
+"""`hunch` for many tasks at once."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from tdbench import Problem
+from tdbench.toolkit import leave_one_out_form, minima
+
+from ._apart import Apart, best_set
+from ._evidence import Array, Evidence, Labelings
+from ._quadratic_model import UNEXPLAINED, DrawnLoss, QuadraticModel
+from ._subsets import refuse_reduction
+from ._tangent import RIDGES, descent_starts, kernel_of
+
+OPENING = 0.2
+MOST_OPENING = 160
+FINAL = 0.25
+OUTSIDE = 16  # starts of descent besides the set itself
+CAUTION = 1.0
+RIVALS = 0.5
+NOVELTY = 0.14
+ROUNDS = 1
+KNOWN = 0
+MOST_DRAWS = 12
+
+
+class JointHunch:
+    """the model of hunch, which all tasks share, and sets of dissimilar labelings that are best under draws from it"""
+
+    def __init__(self, problem: Problem) -> None:
+        refuse_reduction("hunch", problem)
+        kernel = kernel_of("hunch", problem)
+        self._problem, self._apart = problem, Apart.of(problem)
+        self._rng = np.random.default_rng(problem.seed)
+        self._avoid = Apart.members(problem)
+        forms = [leave_one_out_form(kernel, ridge) for ridge in RIDGES]
+        found = minima(forms, descent_starts(self._rng, problem), MOST_OPENING)
+        self._model = QuadraticModel(kernel, forms, found, self._rng)
+        found = found[self._apart.allowed(found, self._avoid)]
+        self._minima = found if len(found) else self._apart.draw(self._rng, 1, problem.n_positives, self._avoid)
+        self._opening = self._minima[: max(1, round(OPENING * problem.budget))]
+        self._final = round(FINAL * problem.budget)
+        self._evidence = Evidence(problem.n_images)
+        self._asked = self._minima[:0]
+        self._spent = 0
+
+    def ask(self, n: int) -> Array:
+        """(n, N) labelings as vectors of zeros and P ones."""
+        opening = self._opening[self._spent : self._spent + n]
+        rest = n - len(opening)
+        others = opening[:0]
+        if rest and len(self._evidence) == 0:
+            others = self._apart.draw(self._rng, rest, self._problem.n_positives, self._avoid)
+        elif rest:
+            others = self._doubted(rest, new=self._problem.budget - self._spent > self._final)
+        self._asked = np.concatenate([opening, others])
+        self._spent += n
+        return self._asked.astype(np.float64)
+
+    def tell(self, scores: Array, loss: Array) -> None:
+        """(n,) losses of the labelings just asked."""
+        self._evidence.add(self._asked, loss)
+        self._model.fit(self._evidence)
+
+    def recommend(self) -> Array:
+        """(N,) the best of the set that is recommended."""
+        best: Array = np.concatenate([self.recommend_many(self._problem.tasks), self._minima])[0].astype(np.float64)
+        return best
+
+    def recommend_many(self, k: int) -> Array:
+        """(at most k, N) labelings that may stand together, the best first."""
+        best = self._best(CAUTION, k) if len(self._evidence) else self._minima[:0]
+        return self._apart.first(np.concatenate([best, self._minima]), k, self._avoid).astype(np.float64)
+
+    def _best(self, caution: float, k: int) -> Labelings:
+        mean, deviation = self._evidence.posterior(self._model.expected, UNEXPLAINED)
+        return self._set(self._evidence.labels, mean + caution * deviation, k)
+
+    def _set(self, labels: Labelings, loss: Array, k: int) -> Labelings:
+        allowed = self._apart.allowed(labels, self._avoid) & (loss < 1)
+        labels, loss = labels[allowed], loss[allowed]
+        chosen: Labelings = labels[best_set(1 - loss, self._apart.conflicts(labels, labels), k)]
+        return chosen
+
+    def _doubted(self, n: int, new: bool) -> Labelings:
+        """(n, N) labelings by which the best set differs from the best sets of draws."""
+        likely = self._best(0.0, self._problem.tasks)
+        likely = likely if len(likely) else self._minima[:1]
+        result = self._minima[:0]
+        for tried in itertools.count():
+            (loss,) = self._model.draw(1)
+            drawn = self._drawn_set(loss, likely, new)
+            rivals = _without(likely, drawn) if tried < MOST_DRAWS else likely  # all draws agree
+            rivals = rivals[self._rng.random(len(rivals)) < RIVALS]
+            result = np.concatenate([result, _without(drawn, likely), rivals])
+            if len(result) >= n:
+                break
+        return result[:n]
+
+    def _drawn_set(self, loss: DrawnLoss, likely: Labelings, new: bool) -> Labelings:
+        """The best set if the drawn loss were true, of what was told, and where wanted of new labelings."""
+        labels = self._evidence.labels
+        mean, deviation = self._evidence.posterior(loss.of(labels), UNEXPLAINED)
+        values = mean + deviation * self._rng.standard_normal(len(mean))
+        best = likely
+        for r in range(ROUNDS if new else 0):
+            found = self._found(loss, best)
+            novel = NOVELTY * self._rng.standard_normal(len(found))
+            labels, values = np.concatenate([labels, found]), np.concatenate([values, loss.of(found) + novel])
+            if r < ROUNDS - 1:
+                best = self._set(labels, values, self._problem.tasks)
+                best = best if len(best) else likely
+        return self._set(labels, values, self._problem.tasks)
+
+    def _found(self, loss: DrawnLoss, near: Labelings) -> Labelings:
+        """Labelings that were never told, low under the drawn loss, each of which may stand beside most of a set."""
+        pool = self._minima
+        if KNOWN:
+            pool = self._evidence.labels[np.argsort(self._model.expected, kind="stable")[:KNOWN]]
+        outside = pool[self._rng.integers(len(pool), size=OUTSIDE)]
+        starts = np.concatenate([near, outside])
+        # Each may come in place of the member to which it is most similar.
+        place = self._apart.shared(starts, near).argmax(axis=1)
+        others = np.array([np.delete(near, i, axis=0) for i in place]).reshape(len(starts), -1, starts.shape[1])
+        others = np.concatenate([others, np.repeat(self._avoid[None], len(starts), axis=0)], axis=1)
+        found = np.unique(self._apart.descend(loss.form, starts, others), axis=0)
+        new: Labelings = found[[not self._evidence.knows(row) for row in found]]
+        return new
+
+
+def _without(labels: Labelings, others: Labelings) -> Labelings:
+    known = {row.tobytes() for row in others}
+    return labels[[row.tobytes() not in known for row in labels]]
