@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
 from tdbench.base.files import check_target, write_bytes
-from tdbench.report.pictures import figure_png, montage, one_line
+from tdbench.report.pictures import figure_bytes, montage, one_line
 from tdbench.report.style import INK, PALE_INK
 from tdbench.store.library import TaskLibrary
 from tdbench.store.worth import confirmed_interval
@@ -40,7 +38,7 @@ def write_extended_picture(
     """Write `extended_figure` as PNG or SVG, by the ending of the name. Raises UserError if it cannot be written."""
     check_picture_path(path)
     figure = extended_figure(library, extension, pixels, source, title)
-    write_bytes(path, figure_png(figure) if path.suffix == ".png" else _svg(figure))
+    write_bytes(path, figure_bytes(figure, path.suffix.removeprefix(".")))
 
 
 def extended_figure(library: TaskLibrary, extension: Extension, pixels: _Pixels, source: _Pixels, title: str) -> Figure:
@@ -89,10 +87,3 @@ def _strip(axes: Axes, images: _Pixels) -> None:
 
 def _interval(value: float, low: float, high: float) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(low) else f"{value:.2f}"
-
-
-def _svg(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "extended"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()

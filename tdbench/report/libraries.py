@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tdbench.report.charts import Chart, Group, empty_chart, end_labels, set_limits
-from tdbench.report.pictures import MOST_IN_STRIP, figure_png, montage, one_line
+from tdbench.report.pictures import MOST_IN_STRIP, montage, one_line
 from tdbench.report.style import CONFIRMED_COLOUR, INK, MARKERS, PALE_INK, SERIES, TOLD_COLOUR, ZERO
 from tdbench.store.library import TaskLibrary
 from tdbench.store.worth import confirmed_interval, quality
@@ -147,16 +147,6 @@ def recall_chart(library: TaskLibrary, width: float = 6.6) -> Chart:
     axes.grid(False)
     axes.set_xlabel("labeling, by its rank of confirmed taskness", color=INK, fontsize=9)
     return chart
-
-
-def library_pictures(library: TaskLibrary, pixels: Pixels, title: str) -> dict[str, Any]:
-    """Name -> PNG of the figures of one library."""
-    pictures = {"tasks": figure_png(tasks_figure(library, pixels, title))}
-    if len(library) > 1:
-        pictures["similarity"] = similarity_chart(library).png()
-    if library.references:
-        pictures["recall"] = recall_chart(library).png()
-    return pictures
 
 
 def _worth(library: TaskLibrary) -> str:

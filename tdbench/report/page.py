@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from tdbench.base import environment
 from tdbench.base.files import write_bytes
@@ -21,7 +22,7 @@ from tdbench.leaderboard.standings import OverallTable, SpaceTable, Standings
 from tdbench.report import charts, libraries
 from tdbench.report.charts import Chart
 from tdbench.report.figures import groups_of, overall_charts, space_charts, strips
-from tdbench.report.pictures import SPRITE_COLUMNS, figure_png, sprite, strips_figure
+from tdbench.report.pictures import SPRITE_COLUMNS, figure_bytes, sprite, strips_figure
 from tdbench.report.results import SpaceLog, read_results, runs_of
 from tdbench.report.tables import count, found_tasks, library_tasks, matrix, ranking, settings_of
 from tdbench.store.library import TaskLibrary
@@ -42,8 +43,11 @@ def write_report(out: Path, to: Path | None = None) -> Path:
     return path
 
 
-def write_figures(out: Path, folder: Path) -> list[Path]:
-    """Write the main figures of every space, and over spaces, as PNG files. Returns their paths.
+def write_figures(out: Path, folder: Path, kinds: Sequence[str] = ("png",)) -> list[Path]:
+    """Write the main figures of every space, and over spaces, as files of these kinds. Returns their paths.
+
+    Args:
+        kinds: some of `pictures.KINDS`.
 
     Raises:
         UserError: there are no results, or a file cannot be written.
@@ -52,18 +56,18 @@ def write_figures(out: Path, folder: Path) -> list[Path]:
     colours = _colours(ranked)
     written = []
     for table, log in zip(ranked.tables, logs, strict=True):
-        pictures = {name: chart.png() for name, chart in space_charts(table, log, colours).items()}
+        figures = {name: chart.figure for name, chart in space_charts(table, log, colours).items()}
         if log.pixels is not None and log.labels:
-            pictures["found"] = figure_png(strips_figure(strips(table, log, log.pixels)))
-        pictures |= {name: chart.png() for name, chart in _library_charts(table, log, colours).items()}
+            figures["found"] = strips_figure(strips(table, log, log.pixels))
+        figures |= {name: chart.figure for name, chart in _library_charts(table, log, colours).items()}
         if log.pixels is not None and log.libraries:
             best = _best_library(table, log)
             title = f"{best.searchers[0]} on {_space_title(table.settings)}"
-            pictures["tasks"] = figure_png(libraries.tasks_figure(best, log.pixels, title))
-        written += _write(folder, f"{table.name}-{_stem(table.protocol, ranked)}", pictures)
+            figures["tasks"] = libraries.tasks_figure(best, log.pixels, title)
+        written += _write(folder, f"{table.name}-{_stem(table.protocol, ranked)}", figures, kinds)
     for overall in ranked.overall:
-        pictures = {name: chart.png() for name, chart in overall_charts(overall, colours).items()}
-        written += _write(folder, f"{len(overall.tables)}-spaces-{_stem(overall.protocol, ranked)}", pictures)
+        figures = {name: chart.figure for name, chart in overall_charts(overall, colours).items()}
+        written += _write(folder, f"{len(overall.tables)}-spaces-{_stem(overall.protocol, ranked)}", figures, kinds)
     return written
 
 
@@ -84,11 +88,13 @@ def _differing(protocol: RunProtocol, ranked: Standings) -> list[tuple[str, Any]
     return [(name, v or "no") for name, v in values if any(getattr(t.protocol, name) != v for t in ranked.tables)]
 
 
-def _write(folder: Path, stem: str, pictures: dict[str, bytes]) -> list[Path]:
-    paths = [folder / re.sub(r"[^A-Za-z0-9.-]+", "-", f"{stem}-{name}.png") for name in pictures]
-    for path, picture in zip(paths, pictures.values(), strict=True):
-        write_bytes(path, picture)
-    return paths
+def _write(folder: Path, stem: str, figures: dict[str, Figure], kinds: Sequence[str]) -> list[Path]:
+    written = []
+    for name, figure in figures.items():
+        for kind in kinds:
+            written.append(folder / re.sub(r"[^A-Za-z0-9.-]+", "-", f"{stem}-{name}.{kind}"))
+            write_bytes(written[-1], figure_bytes(figure, kind))
+    return written
 
 
 def page(ranked: Standings, logs: Sequence[SpaceLog]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,6 +22,7 @@ from tdbench.base.files import write_bytes
 from tdbench.report.style import CONFIRMED_COLOUR, INK, PALE_INK, TOLD_COLOUR, ZERO, style_axes
 from tdbench.space.sources import SIDE
 
+KINDS = ("png", "svg", "pdf")  # of files of figures
 MOST_SHOWN = 100  # images of one side of a labeling in a picture
 MOST_IN_STRIP = 16
 SPRITE_COLUMNS = 25  # images in a row of a space's sprite
@@ -154,6 +156,20 @@ def figure_png(figure: Figure) -> bytes:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # characters that the font lacks are drawn as boxes
         figure.savefig(out, format="png")
+    return out.getvalue()
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of a file of one of `KINDS`, the same for the same figure."""
+    if kind == "png":
+        return figure_png(figure)
+    out = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"CreationDate": None}
+    # Global settings only have these; they are restored after it. Text stays text.
+    fonts = {"svg.fonttype": "none", "svg.hashsalt": "tdbench", "pdf.fonttype": 42}
+    with mpl.rc_context(fonts), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(out, format=kind, metadata=metadata)
     return out.getvalue()
 
 
