@@ -8,10 +8,9 @@ replayed, and nothing is read back before the last step.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.engine import Trained, check_stop
 from tdbench.engine.networks import LAYERS, N_PARAMETERS
+from tdbench.engine.precision import exact_float32
 from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import memory_errors, torch_threads
 
@@ -75,7 +75,7 @@ class BatchedEngine:
         with (
             memory_errors(),
             torch_threads(self.threads),
-            _full_float32(),
+            exact_float32(),
             torch.inference_mode(False),
             torch.enable_grad(),
         ):
@@ -204,15 +204,3 @@ def _captured(step: Callable[[], None], state: list[torch.Tensor]) -> Callable[[
     with torch.cuda.graph(graph):
         step()
     return graph.replay
-
-
-@contextlib.contextmanager
-def _full_float32() -> Iterator[None]:
-    """Within the block: float32 without TF32, and deterministic kernels. Torch's settings are restored after it."""
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul

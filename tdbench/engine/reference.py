@@ -16,6 +16,7 @@ from torch.nn.utils import parameters_to_vector
 from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.engine import Trained, check_stop
 from tdbench.engine.networks import LAYERS, N_PARAMETERS, initial_weights
+from tdbench.engine.precision import exact_float32
 from tdbench.engine.protocol import TrainingProtocol
 
 
@@ -87,7 +88,13 @@ class ReferenceEngine:
         weights: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
-        with memory_errors(), torch_threads(self.threads), torch.inference_mode(False), torch.enable_grad():
+        with (
+            memory_errors(),
+            torch_threads(self.threads),
+            exact_float32(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             sets = torch.tensor(batch.images, device=self.device)
             for b in range(len(batch)):
                 x = sets[int(batch.image_set[b])]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tdbench.base.errors import UserError
 from tdbench.engine import TrainingBatch, cuda_available, make_engine, native
 from tdbench.engine.networks import NETWORK
+from tdbench.engine.precision import exact_float32
 from tdbench.engine.protocol import TrainingProtocol, train_masks
 from tdbench.perf.yardsticks import ReferenceProcesses, TorchFunc
 from tdbench.space.task_space import TaskSpace
@@ -230,9 +231,7 @@ def _matmul_gflops_cpu(seconds: float, side: int = 2048) -> float:
 
 def _matmul_gflops_cuda(side: int = 8192, repeats: int = 10) -> float:
     """Timed with device events, in float32 without TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
+    with exact_float32():
         a, b = torch.rand(side, side, device="cuda"), torch.rand(side, side, device="cuda")
         out = torch.mm(a, b)
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -242,8 +241,6 @@ def _matmul_gflops_cuda(side: int = 8192, repeats: int = 10) -> float:
         end.record()
         end.synchronize()
         milliseconds: float = start.elapsed_time(end)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
     return 2 * side**3 * repeats / (milliseconds / 1e3) / GIGA
 
 

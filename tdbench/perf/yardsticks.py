@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from tdbench.base.environment import available_cores
 from tdbench.base.errors import UserError
 from tdbench.engine import TrainingBatch
+from tdbench.engine.precision import exact_float32
 from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import Network, ReferenceEngine, network_of
 
@@ -48,7 +49,8 @@ class TorchFunc:
         """Like `tdbench.engine.Engine.curves`, but for one image set only."""
         x = torch.tensor(batch.images[0], device=self.device)
         chunks = [np.arange(len(batch))[i : i + self.chunk] for i in range(0, len(batch), self.chunk)]
-        return np.concatenate([self._train(x, batch, part, protocol) for part in chunks])
+        with exact_float32():
+            return np.concatenate([self._train(x, batch, part, protocol) for part in chunks])
 
     def _train(
         self, x: torch.Tensor, batch: TrainingBatch, part: NDArray[np.intp], protocol: TrainingProtocol

@@ -164,9 +164,9 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     if kind == "png":
         return figure_png(figure)
     out = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"CreationDate": None}
+    metadata: Any = {"Date": None} if kind == "svg" else {"CreationDate": None}
     # Global settings only have these; they are restored after it. Text stays text.
-    fonts = {"svg.fonttype": "none", "svg.hashsalt": "tdbench", "pdf.fonttype": 42}
+    fonts: Any = {"svg.fonttype": "none", "svg.hashsalt": "tdbench", "pdf.fonttype": 42}
     with mpl.rc_context(fonts), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(out, format=kind, metadata=metadata)

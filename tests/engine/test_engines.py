@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -282,6 +285,50 @@ def test_read_only_and_unusual_arrays_are_taken_and_left_alone(engine):
 
 
 # the user's torch
+
+
+def products():
+    """How torch computes float32 products, by its own names; what cannot be asked for any more is left out."""
+    backends = torch.backends
+    where = (backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.mkldnn.matmul)
+    return tuple(place.fp32_precision for place in where)
+
+
+USERS = {
+    "nothing": lambda: None,
+    "legacy matmul": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+    "legacy cuDNN": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+    "medium": lambda: torch.set_float32_matmul_precision("medium"),
+    "all TF32": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    "convolutions": lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "tf32"),
+    "cuDNN off": lambda: setattr(torch.backends.cudnn, "enabled", False),
+}
+
+
+@pytest.mark.parametrize("setting", USERS)
+def test_float32_is_exact_whatever_the_user_has_set_and_that_is_put_back(setting):
+    """In a process of its own: torch keeps no way back from some of these settings."""
+    code = f"""
+import sys; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
+import torch
+from test_engines import USERS, products
+from tdbench.engine.precision import exact_float32
+USERS[{setting!r}]()
+cudnn = torch.backends.cudnn
+before = products(), cudnn.enabled, cudnn.deterministic, cudnn.benchmark
+try:
+    with exact_float32():
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        assert (cudnn.enabled, cudnn.deterministic, cudnn.benchmark) == (True, True, False)
+        raise KeyError
+except KeyError:
+    pass
+assert (products(), cudnn.enabled, cudnn.deterministic, cudnn.benchmark) == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def torch_state():
