@@ -71,6 +71,7 @@ class Arena:
         self._reductions: dict[SpaceReduction, ReductionWorker] = {}
         self._limits = Limits(options.start_timeout, options.ask_timeout, options.memory_limit)
         self._counted: dict[LiveRun, int] = {}  # evaluations that the progress bar has
+        self._found: dict[LiveRun, int] = {}  # labelings of libraries that it has
         self._jobs: deque[Job] = deque()
         self._evaluators: dict[Engine, Evaluator] = {}
         self._training: Batch | None = None
@@ -219,6 +220,9 @@ class Arena:
 
     def _see_to(self, run: LiveRun) -> None:
         """What the run needs next."""
+        if isinstance(run, Discovery):
+            self.progress.found(len(run.found) - self._found.get(run, 0))
+            self._found[run] = len(run.found)
         self.progress.advance(run.evaluations - self._counted.get(run, 0), run.best_told)
         self._counted[run] = run.evaluations
         need = run.need
@@ -255,7 +259,7 @@ class Arena:
             if not waiting:
                 then()
 
-        self.progress.expect_extra(len(missing) * replicates)
+        self.progress.expect_extra(len(missing), replicates)
         seeds = space.confirm_seeds(1, replicates, self.options.key)
         for one in missing:
             self._jobs.append(Job(Request(space, one, seeds), space.engine, functools.partial(done, one)))
@@ -311,4 +315,5 @@ class Arena:
         self.store.finish(run.record.id, row.status, row.error, row.seconds, row_to_json(row), run.recommended, members)
         run.forget()
         self._counted.pop(run, None)
+        self._found.pop(run, None)
         self.on_end(run, row)

@@ -25,7 +25,8 @@ class Progress:
     """
 
     def __init__(self, evaluations: int, shown: bool) -> None:
-        self._best = -math.inf
+        self._best, self._found = -math.inf, 0
+        self._labelings = [0, 0]  # done and expected, of the extra line
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=10),
@@ -58,10 +59,15 @@ class Progress:
     def advance(self, evaluations: int, best_told: float) -> None:
         """Count evaluations that have been told."""
         self._best = max(self._best, best_told)
-        self._bars.update(self._evaluations, advance=evaluations, note=f"best told {self._best:.3f}")
+        found = f", {self._found} tasks" if self._found else ""
+        self._bars.update(self._evaluations, advance=evaluations, note=f"best told {self._best:.3f}{found}")
         speed = self._bars.tasks[0].speed
         if speed:
             self._bars.update(self._evaluations, rate=f"{speed:.1f} evaluations/s")
+
+    def found(self, tasks: int) -> None:
+        """Count labelings that runs have put into their libraries."""
+        self._found += tasks
 
     def skip(self, evaluations: int) -> None:
         """Take evaluations that will not take place out of the total."""
@@ -70,16 +76,21 @@ class Progress:
 
     def reference_tasks(self) -> None:
         """From now on, extra trainings are those of reference tasks."""
-        self._extra = self._extra_line("reference tasks")
+        self._extra, self._labelings = self._extra_line("reference tasks"), [0, 0]
 
-    def expect_extra(self, trainings: int) -> None:
-        """Add trainings, of confirmations or of reference tasks, to their total."""
+    def expect_extra(self, labelings: int, replicates: int) -> None:
+        """Add labelings, to be confirmed or reference tasks, to what is to be trained."""
+        self._labelings[1] += labelings
         total = self._bars.tasks[self._extra].total or 0
-        self._bars.update(self._extra, total=total + trainings, visible=True)
+        self._bars.update(self._extra, total=total + labelings * replicates, visible=True, note=self._extra_note())
 
-    def extra(self, trainings: int) -> None:
-        """Count trainings, of confirmations or of reference tasks, that are done."""
-        self._bars.update(self._extra, advance=trainings)
+    def extra(self, replicates: int) -> None:
+        """A labeling's replicates are trained."""
+        self._labelings[0] += 1
+        self._bars.update(self._extra, advance=replicates, note=self._extra_note())
+
+    def _extra_note(self) -> str:
+        return f"trainings, {self._labelings[0]} of {self._labelings[1]} labelings"
 
     def _extra_line(self, what: str) -> TaskID:
         return self._bars.add_task(what, total=0, rate="", note="trainings", visible=False)
