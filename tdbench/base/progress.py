@@ -63,7 +63,7 @@ class Progress:
         self._bars.update(self._evaluations, advance=evaluations, note=f"best told {self._best:.3f}{found}")
         speed = self._bars.tasks[0].speed
         if speed:
-            self._bars.update(self._evaluations, rate=f"{speed:.1f} evaluations/s")
+            self._bars.update(self._evaluations, rate=f"{speed:.1f}/s")
 
     def found(self, tasks: int) -> None:
         """Count labelings that runs have put into their libraries."""
@@ -90,7 +90,7 @@ class Progress:
         self._bars.update(self._extra, advance=replicates, note=self._extra_note())
 
     def _extra_note(self) -> str:
-        return f"trainings, {self._labelings[0]} of {self._labelings[1]} labelings"
+        return f"trainings, {self._labelings[0]}/{self._labelings[1]} tasks"
 
     def _extra_line(self, what: str) -> TaskID:
         return self._bars.add_task(what, total=0, rate="", note="trainings", visible=False)
