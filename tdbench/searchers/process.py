@@ -56,6 +56,7 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
     values = start.values
     registration: Registration = _registration(values, SEARCHERS.what)
     problem = Problem(**values["problem"], images=_images(start))
+    dim = problem.dim  # the searcher may change its problem
     searcher = registration.make(problem, values["variant"])
 
     def answer(turn: Message) -> Message:
@@ -65,9 +66,9 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
         if turn.values["recommend"] and hasattr(searcher, "recommend"):
             recommended = searcher.recommend()
             if recommended is not None:
-                arrays["recommended"] = numbers(recommended, (problem.dim,), "recommend")
+                arrays["recommended"] = numbers(recommended, (dim,), "recommend")
         if n := turn.values["ask"]:
-            arrays["asked"] = numbers(searcher.ask(n), (n, problem.dim), "ask")
+            arrays["asked"] = numbers(searcher.ask(n), (n, dim), "ask")
         return Message({"ok": True}, arrays)
 
     return answer, Message({"ok": True})
