@@ -89,7 +89,8 @@ def grow(path: Path, size: int) -> None:
     """Add rows of other runs, until the file has exactly `size` bytes."""
     with path.open(newline="") as file:
         header, row = csv.reader(file)
-    at = {name: header.index(name) for name in ("run", "seed", "error")}
+    at = {name: header.index(name) for name in ("run", "searcher", "seed", "error")}
+    row[at["searcher"]] = "another"
     number, length = 0, path.stat().st_size // 2
     with path.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
