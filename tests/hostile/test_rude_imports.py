@@ -11,6 +11,8 @@ import pytest
 import rude
 from rude import CHEAPEST, DECENT, OUT, TIMES, Done
 
+pytestmark = pytest.mark.long  # `test_rudest` is the short form
+
 # What a plugin does before it registers a searcher named like it, and a part of the reason for its failure. None where
 # it may well be listed: it does no harm but to its own process.
 IMPORTS: dict[str, tuple[str, str | None]] = {
@@ -220,7 +222,7 @@ def test_numpys_true_is_true(tmp_path: Path) -> None:
     assert done.rows["numpys_true"]["sees_images"] == "True"
 
 
-@pytest.mark.parametrize("value", ["'yes'", pytest.param("[1]", marks=pytest.mark.long)])
+@pytest.mark.parametrize("value", ["'yes'", "[1]"])
 def test_images_do_not_reach_a_searcher_that_does_not_say_true(tmp_path: Path, value: str) -> None:
     got = tmp_path / "got-images"
     rude_text = f"import pathlib\ndef look(p):\n    pathlib.Path({str(got)!r}).write_text(str(p.images is None))\n"
@@ -285,7 +287,7 @@ def test_installed_plugins_are_listed_with_the_failed_ones(tmp_path: Path, usual
         ("run", "exits"),
         ("check", "segfaults"),
         *(
-            pytest.param(command, name, marks=pytest.mark.long)
+            (command, name)
             for command in ("run", "check")
             for name in ("raises_system_exit", "raises_keyboard_interrupt", "closes_all", "is_no_python")
         ),
@@ -297,7 +299,7 @@ def test_a_plugin_that_is_given_must_load(tmp_path: Path, command: str, name: st
     check_refused(rude.tdbench(tmp_path, *arguments), name)
 
 
-@pytest.mark.parametrize("command", ["check", *(pytest.param(c, marks=pytest.mark.long) for c in ("run", "bench"))])
+@pytest.mark.parametrize("command", ["check", "run", "bench"])
 def test_a_plugin_that_is_not_there_is_refused(tmp_path: Path, command: str) -> None:
     arguments = {
         "run": run_arguments("random", Path("missing.py")),
@@ -318,7 +320,6 @@ def check_refused(done: Done, name: str) -> None:
     assert (done.left, done.strewn) == ((), [])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", [*IMPORTS, *REGISTRATIONS])
 def test_each_alone_is_listed_or_named_with_its_reason(tmp_path: Path, usual: list[dict[str, Any]], name: str) -> None:
     text, said = IMPORTS[name] if name in IMPORTS else ("", REGISTRATIONS[name][1])
