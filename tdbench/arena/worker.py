@@ -67,7 +67,7 @@ class WorkerFailure(Exception):
     """The plugin failed; `status` is crash, invalid or timeout."""
 
     def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(plain_line(message))
         self.status = status
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import urllib.parse
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ class Database:
         with self._readable_errors():
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.exists() and not os.access(path.parent, os.W_OK):
+                    raise UserError(f"{what} {path} cannot be created: {path.parent} is read-only")
             self._connection = _reader(path) if read_only else _connect(str(path))
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:

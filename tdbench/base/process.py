@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -35,7 +36,7 @@ class ChildProcess:
 
     def __init__(self, module: str, *, most_text: int = channels.MOST_TEXT, most_numbers: int = 0) -> None:
         self.channel, theirs = channels.pair(most_text, most_numbers)
-        self._folder = tempfile.mkdtemp(prefix="tdbench-")
+        self._folder = str(Path(tempfile.gettempdir()) / f"tdbench-{secrets.token_hex(8)}")
         self._report, report = os.pipe()
         self._said = b""
         with theirs:

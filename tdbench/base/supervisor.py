@@ -1,9 +1,9 @@
 """A small process between tdbench and the process of a plugin: it ends whatever that process has started.
 
 Run as a script, by `tdbench.base.process` alone: ``supervisor.py CHANNEL REPORT FOLDER MODULE``. It starts
-``python -m MODULE CHANNEL`` in FOLDER, keeps the end of what that writes to standard error, and when it ends, or when
-tdbench ends or says so (SIGTERM), kills all of its descendants, also those in sessions of their own. At its end it
-writes a line of JSON to the file descriptor REPORT: how the process ended, and its last words.
+``python -m MODULE CHANNEL`` in FOLDER, which it makes, keeps the end of what that writes to standard error, and when it
+ends, or when tdbench ends or says so (SIGTERM), kills all of its descendants, also those in sessions of their own. At its
+end it writes a line of JSON to the file descriptor REPORT, how the process ended and its last words, and removes FOLDER.
 
 On Linux it makes itself the parent of orphaned descendants (a subreaper); elsewhere it kills the process group.
 It imports little, so that it starts in a few milliseconds.
@@ -24,9 +24,17 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 def main() -> None:
     channel, report, folder, module = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    try:
+        _supervise(channel, report, folder, module)
+    finally:  # tdbench removes it too, unless it was killed
+        _remove(folder)
+
+
+def _supervise(channel: int, report: int, folder: str, module: str) -> None:
     parent = os.getppid()
     on_linux = sys.platform.startswith("linux")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    stop, stopping = os.pipe()
+    signal.signal(signal.SIGTERM, lambda *_: os.write(stopping, b"."))  # several may come, where tdbench had threads
     if on_linux:
         import ctypes
 
@@ -36,6 +44,7 @@ def main() -> None:
         if os.getppid() != parent:
             return
     reading, writing = os.pipe()
+    os.mkdir(folder, 0o700)  # noqa: PTH102
     child = os.fork()
     if child == 0:
         os.setsid()  # Ctrl-C is for tdbench
@@ -54,7 +63,7 @@ def main() -> None:
     os.close(channel)
     tail, status = b"", -1
     try:
-        tail, status = _watch(child, reading)
+        tail, status = _watch(child, reading, stop)
     finally:
         _end_descendants(child)
         if status < 0:
@@ -65,18 +74,20 @@ def main() -> None:
             os.write(report, json.dumps({"status": max(status, 0), "tail": words}).encode())
 
 
-def _watch(child: int, reading: int) -> tuple[bytes, int]:
-    """Read standard error until the process has ended; what it said last, and its status."""
+def _watch(child: int, reading: int, stop: int) -> tuple[bytes, int]:
+    """Read standard error until the process has ended; what it said last, and its status, -1 where it was stopped."""
     tail, open_ends = b"", [reading]
     ended = os.pidfd_open(child) if hasattr(os, "pidfd_open") else None
     while True:
-        watched = open_ends if ended is None else [*open_ends, ended]
+        watched = [stop, *open_ends] if ended is None else [stop, *open_ends, ended]
         ready, _, _ = select.select(watched, [], [], 0.02 if ended is None else None)
         if reading in ready:
             part = os.read(reading, 1 << 16)
             tail = (tail + part)[-TAIL:]
             if not part:
                 open_ends = []
+        if stop in ready:
+            return tail, -1
         if ended is None or ended in ready:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
@@ -99,6 +110,15 @@ def _end_descendants(child: int) -> None:
             time.sleep(0.002)
         except ChildProcessError:
             return
+
+
+def _remove(folder: str) -> None:
+    try:
+        os.rmdir(folder)  # noqa: PTH106
+    except OSError:  # the plugin has put something there, or it is gone
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _children() -> list[int]:

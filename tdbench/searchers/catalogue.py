@@ -17,6 +17,7 @@ from tdbench.base.errors import UserError
 from tdbench.base.process import ChildProcess
 from tdbench.base.text import plain_line
 from tdbench.searchers.registry import (
+    MOST_VARIANTS,
     REDUCTIONS,
     SEARCHERS,
     Kind,
@@ -28,9 +29,9 @@ from tdbench.searchers.registry import (
     refuse_failed_extras,
 )
 
-SECONDS = 60.0  # in which one plugin must load and register
+SECONDS = 60.0  # in which one plugin must load and register, in a process of its own
+SECONDS_TOGETHER = 15.0  # the same where all plugins share a process, which is only the quicker way
 MOST_TEXT = 1 << 20  # bytes that one plugin may say of itself
-MOST_NAMES = 10_000
 _known: dict[Any, tuple[Plugins, dict[str, int]]] = {}
 _FLAGS = {"searcher": ("sees_images", "baseline", "reducible"), "reduction": ("sees_images", "takes_dim")}
 
@@ -67,7 +68,7 @@ def _remembered(sources: list[PluginSource], families: list[str] | None, seconds
         found, files = _known[key]
         if files == _changed(files):
             return found
-    answers = _answers(sources, families, seconds)
+    answers = _answers(sources, families, min(seconds, SECONDS_TOGETHER))
     if any(isinstance(answer, str) for answer in answers):  # whoever it was, the others must not suffer from it
         answers = [_answers([source], families, seconds)[0] for source in sources]
     found = _plugins(sources, answers)
@@ -154,8 +155,8 @@ def _listed(variants: Any) -> Callable[[], Sequence[str]]:
 
         return refuse
     names = tuple(name for name in variants if isinstance(name, str) and name.isprintable())
-    if len(names) != len(variants) or len(names) > MOST_NAMES:
-        raise ValueError(f"variants must be at most {MOST_NAMES} printable names")
+    if len(names) != len(variants) or len(names) > MOST_VARIANTS:
+        raise ValueError(f"variants must be at most {MOST_VARIANTS} printable names")
     return lambda: names
 
 

@@ -57,6 +57,7 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
     registration: Registration = _registration(values, SEARCHERS.what)
     avoid = _read_only(start, "avoid", np.uint8)
     problem = Problem(**values["problem"], images=_read_only(start, "images"), avoid=avoid)
+    dim, tasks = problem.dim, problem.tasks  # the searcher may change its problem
     searcher = registration.make(problem, values["variant"])
 
     def answer(turn: Message) -> Message:
@@ -66,11 +67,11 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
         if turn.values["recommend"] and hasattr(searcher, "recommend"):
             recommended = searcher.recommend()
             if recommended is not None:
-                arrays["recommended"] = numbers(recommended, (problem.dim,), "recommend")[None]
+                arrays["recommended"] = numbers(recommended, (dim,), "recommend")[None]
         if (most := turn.values["recommend_many"]) and hasattr(searcher, "recommend_many"):
-            arrays["recommended"] = _several(searcher.recommend_many(problem.tasks), most, problem.dim)
+            arrays["recommended"] = _several(searcher.recommend_many(tasks), most, dim)
         if n := turn.values["ask"]:
-            arrays["asked"] = numbers(searcher.ask(n), (n, problem.dim), "ask")
+            arrays["asked"] = numbers(searcher.ask(n), (n, dim), "ask")
         return Message({"ok": True}, arrays)
 
     return answer, Message({"ok": True})

@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from tdbench.searchers.searcher import Problem, Searcher
 
 GROUP = "tdbench"
 MAX_NAME = 80
+MOST_VARIANTS = 10_000
 _REDUCTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _DIM = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -266,13 +268,14 @@ def known_variants(registration: Registration) -> list[str]:
         UserError: the plugin cannot say.
     """
     try:
-        names = list(registration.variants()) if registration.variants is not None else []
+        names = [] if registration.variants is None else list(islice(registration.variants(), MOST_VARIANTS + 1))
     except UserError:
         raise
     except Exception as error:  # the plugin's own code: its library may be missing
         raise UserError(f"the variants of {registration.name!r} cannot be listed: {error_line(error)}") from error
-    if not all(isinstance(name, str) and name.isprintable() for name in names):
-        raise UserError(f"the variants of {registration.name!r} cannot be listed: they must be printable names")
+    if len(names) > MOST_VARIANTS or not all(isinstance(name, str) and name.isprintable() for name in names):
+        expected = f"they must be at most {MOST_VARIANTS} printable names"
+        raise UserError(f"the variants of {registration.name!r} cannot be listed: {expected}")
     return [str(name) for name in names]
 
 

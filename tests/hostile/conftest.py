@@ -9,14 +9,10 @@ import pytest
 import rude
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The suite takes minutes on two cores: it has its own command, `pytest -m long tests/hostile`."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.long)
-            if not sys.platform.startswith("linux"):
-                item.add_marker(pytest.mark.skip(reason="processes are looked for in /proc"))
+        if Path(__file__).parent in item.path.parents and not sys.platform.startswith("linux"):
+            item.add_marker(pytest.mark.skip(reason="processes are looked for in /proc"))
 
 
 @pytest.fixture(scope="session")

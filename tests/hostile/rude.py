@@ -24,6 +24,7 @@ DECENT = ("random", "umda", "twopointsde")
 OUT = "results"
 CHEAPEST = {**CHEAP, "budget": 20}
 TIMES = ("--ask-timeout", "6", "--start-timeout", "20", "--memory-limit", "1500", "--workers", "200")
+SOON = ("--ask-timeout", "3", "--start-timeout", "8")  # where few processes run side by side
 MARK = "RUDE_TEST"  # in the environment of a command and of all that it starts
 LONGEST_ERROR = 500
 

@@ -18,7 +18,7 @@ COMMANDS = {
     "hunch": ("run", "--searcher", "hunch"),
 }
 STEPS = 30
-SHORT = {"kills": 4, "budget": 400}
+SHORT = {"kills": 1, "budget": 200}
 LONG = {"kills": 30, "budget": 1500}
 
 
@@ -90,6 +90,7 @@ def test_killed_at_random_moments_equals_uninterrupted_to_the_bit(
     assert done.strewn == []
 
 
+@pytest.mark.long
 def test_what_rude_searchers_have_started_ends_with_a_killed_bench(tmp_path: Path) -> None:
     """A session, a daemon, a fork with the pipe, and searchers that wait, whose bench is killed without notice."""
     names = ["leaves-a-session-and-waits", "leaves-a-daemon", "fork-holds-the-pipe", "ignores-and-sleeps-in-ask"]

@@ -8,6 +8,7 @@ import pytest
 import rude
 from rude import CHEAPEST, OUT, TIMES, Done
 
+pytestmark = pytest.mark.long  # `test_rudest` is the short form
 DECENT = ("identity", "pca:3", "clusters:3", "polite:3")
 EXPECTED = {
     "factory-raises": "crash|invalid",
@@ -55,12 +56,11 @@ SAID = {
 }
 
 
-def bench(folder: Path, reductions: list[str], timeout: float) -> Done:
+def bench(folder: Path, reductions: list[str], *extra: str, timeout: float) -> Done:
     plugin = ("--plugin", folder / "plugins" / "reductions.py")
     options = rude.as_options({**CHEAPEST, "seeds": 1, "out": OUT, "searchers": ",".join(SEARCHERS)})
-    return rude.tdbench(
-        folder, "bench", "--reductions", ",".join(reductions), *options, *TIMES, *plugin, timeout=timeout
-    )
+    arguments = ["--reductions", ",".join(reductions), *options, *TIMES, *plugin, *extra]
+    return rude.tdbench(folder, "bench", *arguments, timeout=timeout)
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +128,7 @@ def test_nothing_is_written_outside_of_the_results(mixed: Done) -> None:
     assert mixed.strewn == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "scores-sys-exit",
-        *(pytest.param(n, marks=pytest.mark.long) for n in ("factory-sys-exit", "factory-os-exit", "scores-sleep")),
-    ],
-)
+@pytest.mark.parametrize("name", ["scores-sys-exit", "factory-sys-exit", "factory-os-exit", "scores-sleep"])
 def test_a_run_whose_reduction_fails_is_a_failed_run(tmp_path: Path, name: str) -> None:
     options = rude.as_options({**CHEAPEST, "out": OUT, "searcher": "random", "reduction": f"{name}:3"})
     done = rude.tdbench(tmp_path, "run", *options, *TIMES, "--plugin", tmp_path / "plugins" / "reductions.py")
@@ -144,11 +138,10 @@ def test_a_run_whose_reduction_fails_is_a_failed_run(tmp_path: Path, name: str) 
     assert done.left == ()
 
 
-@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", EXPECTED)
 def test_each_alone_beside_a_decent_reduction(tmp_path: Path, alone: Done, name: str) -> None:
-    done = bench(tmp_path, [f"{name}:3", "polite:3"], timeout=90)
+    done = bench(tmp_path, [f"{name}:3", "polite:3"], *rude.SOON, timeout=90)
     assert done.code == 0, done.err[-1000:]
     assert (done.left, done.strewn) == ((), [])
     rude.check_printed(done)

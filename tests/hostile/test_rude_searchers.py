@@ -9,6 +9,7 @@ import pytest
 import rude
 from rude import CHEAPEST, DECENT, Done
 
+pytestmark = pytest.mark.long  # `test_rudest` is the short form
 FAILURE = "crash|timeout|invalid"
 ANY = f"ok|{FAILURE}"
 WHERE = ("factory", "ask", "tell", "recommend")
@@ -151,8 +152,8 @@ EXPECTED: dict[str, dict[str, str]] = {
 }
 STATUSES = {name: statuses for family in EXPECTED.values() for name, statuses in family.items()}
 
-# In the short form: each answer in ask, each end and each wait in one place, and all of the other families.
-SHORT = [
+# In one bench: each answer in ask, each end and each wait in one place, and all of the other families.
+MIXED = [
     *(f"sleeps-in-{where}" for where in WHERE),  # the factory's first: it is the one that takes longest
     *("loops-in-ask", "holds-in-recommend", "ignores-and-sleeps-in-tell", "stops-in-ask"),
     *(f"ask-{name}" for name in ANSWERS),
@@ -162,7 +163,7 @@ SHORT = [
     *(f"{what}-in-ask" for what in ("sys-exit-text", "os-exit", "segfault", "sigkill", "no-memory")),
     *(name for family in ("texts", "pipes", "processes", "hands") for name in EXPECTED[family]),
 ]
-SHORT = list(dict.fromkeys(SHORT))
+MIXED = list(dict.fromkeys(MIXED))
 SAID = {
     "ask-above": "1.000000001",
     "ask-below": "-1e-09",
@@ -184,49 +185,49 @@ SAID = {
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> Done:
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """A bench of the decent searchers in the midst of rude ones."""
-    names = [*SHORT[:50], *DECENT, *SHORT[50:]]
-    done = rude.bench(tmp_path_factory.mktemp("short"), names, timeout=200)
+    names = [*MIXED[:50], *DECENT, *MIXED[50:]]
+    done = rude.bench(tmp_path_factory.mktemp("mixed"), names, timeout=200)
     if done.code is None:
         pytest.fail(f"the bench did not end; rows so far: {sorted(done.rows)}")
     return done
 
 
-@pytest.mark.parametrize("name", SHORT)
-def test_a_rude_searcher_ends_with_its_own_status_and_a_text(short: Done, name: str) -> None:
-    assert name in short.rows, f"it has no row; the bench said {short.err[-1000:]}"
-    rude.check_end(short.rows[name], STATUSES[name])
+@pytest.mark.parametrize("name", MIXED)
+def test_a_rude_searcher_ends_with_its_own_status_and_a_text(mixed: Done, name: str) -> None:
+    assert name in mixed.rows, f"it has no row; the bench said {mixed.err[-1000:]}"
+    rude.check_end(mixed.rows[name], STATUSES[name])
 
 
 @pytest.mark.parametrize(("name", "said"), SAID.items())
-def test_the_error_says_what_was_the_matter(short: Done, name: str, said: str) -> None:
-    assert said in short.rows[name]["error"]
+def test_the_error_says_what_was_the_matter(mixed: Done, name: str, said: str) -> None:
+    assert said in mixed.rows[name]["error"]
 
 
 @pytest.mark.parametrize("name", DECENT)
 def test_decent_searchers_beside_them_are_the_same_to_the_bit(
-    short: Done, decent: dict[str, dict[str, str]], name: str
+    mixed: Done, decent: dict[str, dict[str, str]], name: str
 ) -> None:
-    assert short.rows[name] == decent[name]
+    assert mixed.rows[name] == decent[name]
 
 
-def test_the_bench_ended_well_since_a_run_did(short: Done) -> None:
-    assert short.code == 0, short.err[-1000:]
+def test_the_bench_ended_well_since_a_run_did(mixed: Done) -> None:
+    assert mixed.code == 0, mixed.err[-1000:]
 
 
-def test_the_bench_prints_nothing_that_is_not_for_people(short: Done) -> None:
-    assert f"runs ended well, {sum(row['status'] != 'ok' for row in short.rows.values())} failed" in short.out
-    rude.check_printed(short)
+def test_the_bench_prints_nothing_that_is_not_for_people(mixed: Done) -> None:
+    assert f"runs ended well, {sum(row['status'] != 'ok' for row in mixed.rows.values())} failed" in mixed.out
+    rude.check_printed(mixed)
 
 
-def test_no_process_is_left(short: Done) -> None:
-    assert short.left == ()
-    assert list((short.folder / "plugins" / "notes").glob("[0-9]*")), "no plugin noted a process: nothing was tested"
+def test_no_process_is_left(mixed: Done) -> None:
+    assert mixed.left == ()
+    assert list((mixed.folder / "plugins" / "notes").glob("[0-9]*")), "no plugin noted a process: nothing was tested"
 
 
-def test_nothing_is_written_outside_of_the_results(short: Done) -> None:
-    assert short.strewn == []
+def test_nothing_is_written_outside_of_the_results(mixed: Done) -> None:
+    assert mixed.strewn == []
 
 
 @pytest.mark.parametrize(
@@ -243,9 +244,9 @@ def test_nothing_is_written_outside_of_the_results(short: Done) -> None:
         ("ask-read-only", "answers-politely"),
     ],
 )
-def test_arrays_are_copies_which_neither_side_can_change_for_the_other(short: Done, name: str, polite: str) -> None:
+def test_arrays_are_copies_which_neither_side_can_change_for_the_other(mixed: Done, name: str, polite: str) -> None:
     left, right = (
-        {k: v for k, v in short.rows[searcher].items() if k not in ("searcher", "run", "sees_images")}
+        {k: v for k, v in mixed.rows[searcher].items() if k not in ("searcher", "run", "sees_images")}
         for searcher in (name, polite)
     )
     assert left == right
@@ -284,8 +285,8 @@ def test_exit_status_is_1_where_all_failed(tmp_path: Path) -> None:
     ("name", "code"),
     [
         ("ask-exits-unpickled", 1),
-        pytest.param("says-fifty-megabytes", 1, marks=pytest.mark.long),
-        pytest.param("ask-above-by-1-ulp", 0, marks=pytest.mark.long),
+        ("says-fifty-megabytes", 1),
+        ("ask-above-by-1-ulp", 0),
     ],
 )
 def test_a_run_alone_ends_as_its_bench_does(tmp_path: Path, name: str, code: int) -> None:
@@ -298,7 +299,6 @@ def test_a_run_alone_ends_as_its_bench_does(tmp_path: Path, name: str, code: int
     rude.check_printed(done)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("family", EXPECTED)
 def test_a_whole_family_beside_decent_searchers(tmp_path: Path, family: str, decent: dict[str, dict[str, str]]) -> None:
@@ -312,11 +312,10 @@ def test_a_whole_family_beside_decent_searchers(tmp_path: Path, family: str, dec
     assert {name: done.rows[name] for name in DECENT} == decent
 
 
-@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", STATUSES)
 def test_each_alone_beside_a_decent_searcher(tmp_path: Path, name: str, decent: dict[str, dict[str, str]]) -> None:
-    done = rude.bench(tmp_path, [name, "random"])
+    done = rude.bench(tmp_path, [name, "random"], *rude.SOON)
     assert done.code == 0, done.err[-1000:]
     assert done.left == ()
     assert done.strewn == []
