@@ -11,7 +11,7 @@ from tdbench.toolkit import leave_one_out_form, minima
 
 from ._apart import Apart, best_set
 from ._evidence import Array, Evidence, Labelings
-from ._quadratic_model import UNEXPLAINED, DrawnLoss, QuadraticModel
+from ._quadratic_model import DrawnLoss, QuadraticModel
 from ._subsets import refuse_reduction
 from ._tangent import RIDGES, descent_starts, kernel_of
 
@@ -21,8 +21,9 @@ FINAL = 0.25
 OUTSIDE = 16  # starts of descent besides the set itself
 CAUTION = 1.0
 RIVALS = 0.5
-NOVELTY = 0.14
-ROUNDS = 1
+UNEXPLAINED = 0.01
+NOVELTY = 0.1
+ROUNDS = 2
 KNOWN = 0
 MOST_DRAWS = 12
 
@@ -32,13 +33,13 @@ class JointHunch:
 
     def __init__(self, problem: Problem) -> None:
         refuse_reduction("hunch", problem)
-        kernel = kernel_of("hunch", problem)
+        kernel = kernel_of("hunch", problem, adam=True)
         self._problem, self._apart = problem, Apart.of(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._avoid = Apart.members(problem)
         forms = [leave_one_out_form(kernel, ridge) for ridge in RIDGES]
         found = minima(forms, descent_starts(self._rng, problem), MOST_OPENING)
-        self._model = QuadraticModel(kernel, forms, found, self._rng)
+        self._model = QuadraticModel(kernel, forms, found, self._rng, UNEXPLAINED)
         found = found[self._apart.allowed(found, self._avoid)]
         self._minima = found if len(found) else self._apart.draw(self._rng, 1, problem.n_positives, self._avoid)
         self._opening = self._minima[: max(1, round(OPENING * problem.budget))]
