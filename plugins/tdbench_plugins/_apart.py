@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench import Problem
-from tdbench.toolkit import centred, draw_labelings
+from tdbench.toolkit import descend, draw_labelings
 
 from ._evidence import Array, Labelings
 
@@ -72,31 +72,11 @@ class Apart:
         apart: Labelings = drawn[np.argsort(nearest, kind="stable")[:count]]
         return apart
 
-    def descend(self, form: Array, labels: Labelings, others: NDArray[np.bool_]) -> Labelings:
-        """(B, N) labelings reached by the best exchanges under the form that bring none closer to its (B, M, N) others.
-
-        "Closer" counts from the most that may be shared. A labeling that shares more at the start may keep that.
-        """
+    def descend(self, form: Array, labels: Labelings, others: Labelings) -> Labelings:
+        """(B, N) labelings to which descent under the form leads while each stays apart from its (B, M, N) others."""
         if self.mirrored:
             others = np.concatenate([others, ~others], axis=1)
-        labels, others = labels.copy(), others.astype(np.float32)
-        own, tolerance = form.diagonal(), 1e-9 * (1e-9 + np.abs(form).max())
-        slopes = 2 * centred(labels) @ form
-        moving = np.arange(len(labels)) if 0 < labels[0].sum() < labels.shape[1] else np.empty(0, dtype=np.intp)
-        while len(moving):
-            here, near = labels[moving], others[moving]
-            # At a member that shares all it may, only exchanges within or out of it are open.
-            tight = (near * here[:, None]).sum(axis=2) >= self.most
-            closed = ((1 - near) * tight[:, :, None]).transpose(0, 2, 1) @ near > 0.5
-            change = (own - slopes[moving])[:, :, None] + (own + slopes[moving])[:, None, :] - 2 * form
-            change[~here[:, :, None] | here[:, None, :] | closed] = np.inf
-            best = change.reshape(len(moving), -1).argmin(axis=1)
-            leaving, coming = np.divmod(best, labels.shape[1])
-            better = change[np.arange(len(moving)), leaving, coming] < -tolerance
-            moving, leaving, coming = moving[better], leaving[better], coming[better]
-            labels[moving, leaving], labels[moving, coming] = False, True
-            slopes[moving] += 2 * (form[coming] - form[leaving])
-        return labels
+        return descend(form, labels, others, self.most)
 
 
 def best_set(gains: Array, conflicts: NDArray[np.bool_], most: int) -> Indices:

@@ -34,9 +34,19 @@ class DrawnLoss(NamedTuple):
 class QuadraticModel:
     """Bayesian linear regression of the loss on quadratic forms of the labels."""
 
-    def __init__(self, kernel: Array, forms: list[Array], typical: Labelings, rng: np.random.Generator) -> None:
-        """The prior variances are those over `typical` labelings and their neighbours."""
-        self._rng = rng
+    def __init__(
+        self,
+        kernel: Array,
+        forms: list[Array],
+        typical: Labelings,
+        rng: np.random.Generator,
+        unexplained: float = UNEXPLAINED,
+    ) -> None:
+        """The prior variances are those over `typical` labelings and their neighbours.
+
+        `unexplained` is the variance of a labeling's mean loss around the quadratic form.
+        """
+        self._rng, self._unexplained = rng, unexplained
         n = len(kernel)
         projection = np.eye(n) - 1 / n
         eigenvalues, vectors = np.linalg.eigh(projection @ kernel @ projection)
@@ -75,7 +85,7 @@ class QuadraticModel:
             self._rows = np.concatenate([self._rows, self._features(evidence.labels[known:])])
         expected = np.full(len(evidence), 0.5)
         expected[:known] = self.expected
-        weight = 1 / (evidence.noise(expected) / evidence.counts + UNEXPLAINED)
+        weight = 1 / (evidence.noise(expected) / evidence.counts + self._unexplained)
         precision = np.diag(1 / self._prior) + (self._rows * weight[:, None]).T @ self._rows
         self._root = np.linalg.cholesky(precision)
         prior_mean = np.zeros(len(self._prior))

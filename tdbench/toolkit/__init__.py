@@ -26,10 +26,11 @@ if typing.TYPE_CHECKING:
         minima,
         neighbours,
     )
-    from tdbench.toolkit.tangent import tangent_kernel
+    from tdbench.toolkit.tangent import adam_kernel, tangent_kernel
 
 __all__ = [
     "ablate",
+    "adam_kernel",
     "average_ablation",
     "centred",
     "decode",
@@ -51,7 +52,7 @@ _MODULE_OF = {
     **dict.fromkeys(("ablate", "decode"), "space.labelings"),
     "random_labelings": "base.rng",
     **dict.fromkeys(("network", "torch_threads"), "engine.reference"),
-    "tangent_kernel": "toolkit.tangent",
+    **dict.fromkeys(("adam_kernel", "tangent_kernel"), "toolkit.tangent"),
     **dict.fromkeys(("average_ablation", "kmeans", "mean_shift"), "toolkit.clustering"),
     **dict.fromkeys(
         ("centred", "descend", "draw_labelings", "form_values", "leave_one_out_form", "minima", "neighbours"),

@@ -71,17 +71,22 @@ def minima(forms: Sequence[Array], starts: Labelings, most: int) -> Labelings:
     return np.array(list(distinct.values())[:most])
 
 
-def descend(form: Array, labels: Labelings) -> Labelings:
+def descend(form: Array, labels: Labelings, others: Labelings | None = None, most: int = 0) -> Labelings:
     """(B, N) labelings at which no exchange of a positive with a negative lowers z'Mz, each reached from a given one.
 
     Every step makes the best exchange of each labeling.
+
+    Args:
+        others: (B, M, N) labelings from which each keeps a distance: no exchange raises the number of positives shared
+            with one of its M above `most`. Where it is above that at the start, it may stay so, but not grow.
     """
     positives = int(labels[0].sum())
     block = max(1, SWAPS_AT_ONCE // max(1, positives * (labels.shape[1] - positives)))
-    return np.concatenate([_descend_block(form, labels[i : i + block]) for i in range(0, len(labels), block)])
+    parts = [slice(i, i + block) for i in range(0, len(labels), block)]
+    return np.concatenate([_descend_block(form, labels[i], None if others is None else others[i], most) for i in parts])
 
 
-def _descend_block(form: Array, labels: Labelings) -> Labelings:
+def _descend_block(form: Array, labels: Labelings, others: Labelings | None, most: int) -> Labelings:
     labels = labels.copy()
     if labels.all() or not labels.any():
         return labels
@@ -89,7 +94,8 @@ def _descend_block(form: Array, labels: Labelings) -> Labelings:
     tolerance = 1e-9 * (1e-9 + np.abs(form).max())  # a swap and its way back must not both look like gains
     moving = np.arange(len(labels))
     while len(moving):
-        leaving, coming, change = _best_swaps(form, labels[moving], slopes[moving])
+        near = None if others is None else others[moving]
+        leaving, coming, change = _best_swaps(form, labels[moving], slopes[moving], near, most)
         better = change < -tolerance
         moving, leaving, coming = moving[better], leaving[better], coming[better]
         labels[moving, leaving], labels[moving, coming] = False, True
@@ -97,7 +103,9 @@ def _descend_block(form: Array, labels: Labelings) -> Labelings:
     return labels
 
 
-def _best_swaps(form: Array, labels: Labelings, slopes: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+def _best_swaps(
+    form: Array, labels: Labelings, slopes: Array, others: Labelings | None, most: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """For each labeling the positive and the negative to exchange, and by how much z'Mz changes."""
     count = len(labels)
     positives = np.nonzero(labels)[1].reshape(count, -1)
@@ -106,6 +114,13 @@ def _best_swaps(form: Array, labels: Labelings, slopes: Array) -> tuple[NDArray[
     change = -2 * form[positives[:, :, None], negatives[:, None, :]]
     change += (own[positives] - np.take_along_axis(slopes, positives, axis=1))[:, :, None]
     change += (own[negatives] + np.take_along_axis(slopes, negatives, axis=1))[:, None, :]
+    if others is not None:
+        # With those that share all they may, no negative of the labeling may come for a positive that they lack.
+        tight = (others & labels[:, None]).sum(axis=2, keepdims=True) >= most
+        lacked = tight & ~np.take_along_axis(others, positives[:, None], axis=2)
+        brought = np.take_along_axis(others, negatives[:, None], axis=2)
+        closed = lacked.transpose(0, 2, 1).astype(np.float32) @ brought.astype(np.float32)
+        change[closed > 0] = np.inf
     best = change.reshape(count, -1).argmin(axis=1)
     row, column = np.divmod(best, negatives.shape[1])
     each = np.arange(count)

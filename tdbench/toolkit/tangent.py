@@ -5,7 +5,7 @@ Searchers and reductions that look at the images start from it. It needs no labe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -41,6 +41,34 @@ def tangent_kernel(
         UserError: fewer than one initialization, or a seed that is no 32-bit number.
         ValueError: the images have another shape.
     """
+    return _mean_kernel(_layer_kernels, images, initializations, seed, threads)
+
+
+def adam_kernel(
+    images: NDArray[np.floating], initializations: int = 8, seed: int = 0, threads: int | None = None
+) -> NDArray[np.float64]:
+    """(N, N) tangent kernel as Adam sees it: each parameter's share divided by the root mean square of its gradients.
+
+    Adam divides each parameter's step by the root of its mean squared gradient. At initialization, with residuals of
+    the images that are independent and equally large, that is in proportion to the root of the mean over the images of
+    the squared gradient of the logit difference. Otherwise as `tangent_kernel`, with the same initializations.
+
+    N = 50 with 8 initializations took 1 s with one thread. Each layer's gradients are held at once, in float64: 0.2 GB
+    at N = 500.
+
+    Raises:
+        UserError, ValueError: as `tangent_kernel`.
+    """
+    return _mean_kernel(_adam_layer_kernels, images, initializations, seed, threads)
+
+
+def _mean_kernel(
+    layer_kernels: Callable[[Network, torch.Tensor], Iterator[torch.Tensor]],
+    images: NDArray[np.floating],
+    initializations: int,
+    seed: int,
+    threads: int | None,
+) -> NDArray[np.float64]:
     if initializations < 1:
         raise UserError(f"initializations must be at least 1, got {initializations}")
     if not 0 <= seed <= MAX_SEED:
@@ -52,7 +80,7 @@ def tangent_kernel(
         x = torch.tensor(images, dtype=torch.float64)
         kernel = torch.zeros((len(x), len(x)), dtype=torch.float64)
         for network_seed in replicate_seeds(Stream.TANGENT, seed, 0, [0], initializations)[0]:
-            for layer_kernel in _layer_kernels(network(int(network_seed)).double(), x):
+            for layer_kernel in layer_kernels(network(int(network_seed)).double(), x):
                 kernel += layer_kernel
     result: NDArray[np.float64] = ((kernel + kernel.T) / 2).numpy()
     scaled: NDArray[np.float64] = result / result.diagonal().mean()
@@ -65,6 +93,16 @@ def _layer_kernels(net: Network, x: torch.Tensor) -> Iterator[torch.Tensor]:
     for layer_parts in zip(*parts, strict=True):
         inputs, signals, biases = (torch.cat(columns) for columns in zip(*layer_parts, strict=True))
         yield (inputs @ inputs.T) * (signals @ signals.T) + biases @ biases.T
+
+
+def _adam_layer_kernels(net: Network, x: torch.Tensor) -> Iterator[torch.Tensor]:
+    parts = [_gradient_parts(net, chunk) for chunk in x.split(CHUNK)]
+    for layer_parts in zip(*parts, strict=True):
+        inputs, signals, biases = (torch.cat(columns) for columns in zip(*layer_parts, strict=True))
+        weights = (inputs[:, :, None] * signals[:, None, :]).flatten(1)
+        for gradients in (weights, biases):  # (N, parameters)
+            size = (gradients**2).mean(dim=0).sqrt()
+            yield (gradients / torch.where(size > 0, size, 1)) @ gradients.T
 
 
 def _gradient_parts(net: Network, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

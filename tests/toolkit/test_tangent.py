@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tdbench import UserError
 from tdbench.base.rng import Stream, replicate_seeds
 from tdbench.engine.reference import network
-from tdbench.toolkit.tangent import CHUNK, tangent_kernel
+from tdbench.toolkit.tangent import CHUNK, adam_kernel, tangent_kernel
 
 
 def some_images(n: int, seed: int = 0) -> NDArray[np.float32]:
@@ -35,6 +35,17 @@ def test_an_entry_is_the_dot_product_of_two_images_gradients(initializations: in
     expected = np.mean([(g := gradients(images, int(seed))) @ g.T for seed in seeds], axis=0)
     expected /= expected.diagonal().mean()
     np.testing.assert_allclose(tangent_kernel(images, initializations, seed=7), expected, rtol=1e-10, atol=0)
+
+
+def test_adams_kernel_divides_each_parameter_by_the_size_of_its_gradients() -> None:
+    images = some_images(5)
+    expected = np.zeros((5, 5))
+    for seed in replicate_seeds(Stream.TANGENT, 7, 0, [0], 2)[0]:
+        of_images = gradients(images, int(seed))
+        size = np.sqrt((of_images**2).mean(axis=0))
+        expected += of_images / np.where(size > 0, size, 1) @ of_images.T
+    expected /= expected.diagonal().mean()
+    np.testing.assert_allclose(adam_kernel(images, 2, seed=7), expected, rtol=1e-10, atol=0)
 
 
 def test_it_is_a_kernel_scaled_to_a_mean_diagonal_of_one() -> None:
