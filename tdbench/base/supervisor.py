@@ -1,9 +1,9 @@
 """A small process between tdbench and the process of a plugin: it ends whatever that process has started.
 
-Run as a script, by `tdbench.base.process` alone: ``supervisor.py CHANNEL REPORT FOLDER MODULE``. It starts
-``python -m MODULE CHANNEL`` in FOLDER, which it makes, keeps the end of what that writes to standard error, and when it
-ends, or when tdbench ends or says so (SIGTERM), kills all of its descendants, also those in sessions of their own. At its
-end it writes a line of JSON to the file descriptor REPORT, how the process ended and its last words, and removes FOLDER.
+Run as a script, by `tdbench.base.process` alone: ``supervisor.py CHANNEL REPORT FOLDER MODULE``. It makes FOLDER and
+starts ``python -m MODULE CHANNEL`` in it, and keeps the end of what that writes to standard error. When it ends, or
+when tdbench ends or says so (SIGTERM), all of its descendants are killed, also those in sessions of their own, and
+FOLDER is removed. A line of JSON is written to the file descriptor REPORT: how the process ended, and its last words.
 
 On Linux it makes itself the parent of orphaned descendants (a subreaper); elsewhere it kills the process group.
 It imports little, so that it starts in a few milliseconds.
