@@ -40,7 +40,7 @@ from ._tangent import RIDGES, descent_starts, kernel_of
 OPENING = 0.2  # share of the budget; that of hunch
 MOST_OPENING = 160  # evaluations; that of hunch
 FINAL = 0.25  # share of the budget; that of hunch, 0.4 was worse in simulation
-UNEXPLAINED = 0.01  # variance of the mean loss that the model leaves; see above
+UNEXPLAINED = 0.01  # variance of the mean loss that the model leaves; between the likeliest and that of hunch
 NOVELTY = 0.1  # deviation of the drawn loss of a new labeling: the root of UNEXPLAINED; 0 found less in simulation
 OUTSIDE = 16  # minima besides the set itself from which new labelings are sought; 64 did no better in simulation
 ROUNDS = 2  # each starts from the set of the one before; 2 found more than 1 in simulation

@@ -78,7 +78,7 @@ def descend(form: Array, labels: Labelings, others: Labelings | None = None, mos
 
     Args:
         others: (B, M, N) labelings from which each keeps a distance: no exchange raises the number of positives shared
-            with one of its M above `most`. Where it is above that at the start, it may stay so, but not grow.
+            with one of its M above `most`. Where more are shared at the start, that may stay, but not grow.
     """
     positives = int(labels[0].sum())
     block = max(1, SWAPS_AT_ONCE // max(1, positives * (labels.shape[1] - positives)))
