@@ -94,10 +94,10 @@ class QuadraticModel:
         self._mean = np.linalg.solve(precision, right)
         self.expected = self._rows @ self._mean
 
-    def draw(self, count: int) -> list[DrawnLoss]:
+    def draw(self, count: int, boldness: float = BOLDNESS) -> list[DrawnLoss]:
         """`count` losses from the posterior."""
         noise = np.linalg.solve(self._root.T, self._rng.standard_normal((len(self._mean), count)))
-        return [self._loss(self._mean + BOLDNESS * column) for column in noise.T]
+        return [self._loss(self._mean + boldness * column) for column in noise.T]
 
     def _loss(self, weights: Array) -> DrawnLoss:
         form = self._form(weights)
