@@ -32,7 +32,16 @@ from tdbench.studies._lab import Findings, Lab
 
 FOLDER = "discovery"
 CLEAR = 0.5  # confirmed taskness of a clear task
-QUICK = {"sets": 4, "n": 20, "tasks": 4, "budget": 96, "steps": 20, "confirm": 4, "similarities": "0.25,0.375"}
+QUICK = {
+    "searchers": "hunch,random",
+    "sets": 2,
+    "n": 20,
+    "tasks": 4,
+    "budget": 96,
+    "steps": 20,
+    "confirm": 4,
+    "similarities": "0.25,0.375",
+}
 
 
 @dataclass(frozen=True)
