@@ -47,7 +47,7 @@ OUTSIDE = 16  # minima besides the set itself from which new labelings are sough
 ROUNDS = (
     2  # each starts from the set of the one before; simulated: 2 found more than 1, the recommended set was as good
 )
-BOLDNESS = 0.4  # how far drawn losses go from the posterior mean; simulated at 4000 evaluations, 0.7 did less well
+BOLDNESS = 0.4  # how far drawn losses go from the posterior mean; simulated, 0.3 to 0.7 did as well
 RIVALS = 0.5  # chance; simulated, 0 to 1 did as well
 MOST_DRAWS = 12  # sets drawn for a batch before the likely set itself is asked; chosen by hand
 CAUTION = 1.0  # deviations added to the mean; that of hunch
