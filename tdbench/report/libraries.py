@@ -80,7 +80,7 @@ def confirmed_by_rank(groups: Sequence[Group], libraries: dict[str, list[TaskLib
         found = libraries.get(group.searcher, [])
         if not found:
             continue
-        places = np.array([[*library.confirmed, *[0.0] * (library.tasks - len(library))] for library in found])
+        places = np.stack([library.by_rank for library in found])
         mean = places.mean(axis=0)
         colour, marker = SERIES[group.colour % len(SERIES)], MARKERS[group.colour // len(SERIES) % len(MARKERS)]
         x = np.arange(1, len(mean) + 1)

@@ -175,6 +175,13 @@ class TaskLibrary:
         return np.array([standard_error(row) for row in self.confirmed_values], dtype=np.float64)
 
     @property
+    def by_rank(self) -> NDArray[np.float64]:
+        """(K,) confirmed taskness of the best member, the second best, and so on; an empty place counts 0."""
+        ranked = np.zeros(self.tasks)
+        ranked[: len(self)] = np.sort(self.confirmed)[::-1]
+        return ranked
+
+    @property
     def confirmed_qd(self) -> float:
         """(1/K) sum of max(0, confirmed)."""
         return worth.quality(self.confirmed, self.tasks)

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from tdbench.arena.campaign import run_all
 from tdbench.base.errors import UserError
@@ -157,11 +156,6 @@ def _over_sets(values: Sequence[float]) -> Estimate:
     return mean_interval(np.array(values, dtype=np.float64))
 
 
-def _places(libraries: Sequence[TaskLibrary]) -> NDArray[np.float64]:
-    """(libraries, K) confirmed taskness by rank; an empty place counts 0."""
-    return np.array([[*library.confirmed, *[0.0] * (library.tasks - len(library))] for library in libraries])
-
-
 def _clear(libraries: Sequence[TaskLibrary]) -> list[float]:
     return [float((library.confirmed >= CLEAR).sum()) for library in libraries]
 
@@ -178,7 +172,7 @@ def _figure(settings: Settings, results: Sequence[Result]) -> Figure:
         if not libraries:
             continue
         colour = SERIES[i % len(SERIES)]
-        points = [_over_sets(column.tolist()) for column in _places(libraries).T]
+        points = [_over_sets(column.tolist()) for column in np.stack([library.by_rank for library in libraries]).T]
         draw_estimates(by_rank, ks, points, colour, name)
         found = [_over_sets([_class_recall(library, min(k, len(library))) for library in libraries]) for k in ks]
         draw_estimates(classes, ks, found, colour, name)
