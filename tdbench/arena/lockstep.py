@@ -139,11 +139,11 @@ class Arena:
         asked: dict[Any, LiveRun] = {w.channel: run for run, w in self._workers.items() if w.deadline < math.inf}
         reductions = {w.channel: r for r, w in self._reductions.items() if w.deadline < math.inf}
         ready = wait([*asked, *reductions], self._patience(), [self._woken])
+        now = time.monotonic()  # who answers later, while answers are taken, is heard the next time
         while self._woken.poll():
             self._woken.recv_bytes()
         took = [self._take_scores(reductions[channel]) for channel in ready if channel in reductions]
         took += [self._take_answer(asked[channel]) for channel in ready if channel in asked]
-        now = time.monotonic()
         for run, worker in [(run, w) for run, w in self._workers.items() if w.deadline <= now]:
             self._fail(run, worker.overdue())
         for reduction, slow in [(r, w) for r, w in self._reductions.items() if w.deadline <= now]:

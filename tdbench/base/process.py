@@ -23,6 +23,7 @@ from tdbench.base.text import plain_line
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _PATIENCE = 10.0  # seconds in which the supervisor must have ended what it watches over
+_LAST_WORDS = 2.0  # seconds in which a process that has closed its connection must have ended to be asked how
 
 
 class ChildProcess:
@@ -70,7 +71,7 @@ class ChildProcess:
 
     def epitaph(self) -> str:
         """How the process ended and the last line it said, to follow "its process"."""
-        self._wait(_PATIENCE)
+        self._wait(_LAST_WORDS)
         try:
             ended = json.loads(self._said or b"{}")
             code = os.waitstatus_to_exitcode(ended["status"])
