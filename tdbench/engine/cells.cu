@@ -264,7 +264,7 @@ DEVICE void update_convolution(const float* parts, Parameters parameters) {
 
 // Gradients of the first convolution's activations. A thread gathers them for the 6 channels of one place, from every
 // pooling window of the second convolution that a kernel can reach it from.
-DEVICE void gather_gradients(int n_train, const float* kernels, const Memory& memory) {
+DEVICE void gather_gradients(int n_train, const float* kernels, const Memory memory) {
     EACH(k, n_train * 196) {
         const int t = k / 196, place = k % 196, y = place / 14, x = place % 14;
         const int first_y = y < 5 ? 0 : (y - 4) / 2, last_y = y / 2 < 4 ? y / 2 : 4;
@@ -405,7 +405,7 @@ DEVICE int sort_images(const Work& work, const Memory& memory) {
 }
 
 // Cross-entropy of the two logits of each image, and its gradient for the mean over the training side.
-DEVICE void cross_entropy(int n, int n_train, const Memory& memory) {
+DEVICE void cross_entropy(int n, int n_train, const Memory memory) {
     EACH(p, n) {
         const float *z = memory.logits + 2 * p, infinite_is_nan = z[0] * 0.0f + z[1] * 0.0f;
         const int label = memory.label[p];
@@ -438,7 +438,7 @@ DEVICE void forward(const Work& work, const float* weights, const Memory& memory
     const float* images = work.images + 1ll * work.image_set[BLOCK] * work.n * kPixels;
     convolve<3, 6, 32, 6>(work.n, images, memory.place, shared.kernels1, shared.bias1, memory.pooled1, memory.top1);
     BARRIER();
-    convolve<6, 16, 14, 8>(work.n, memory.pooled1, nullptr, shared.kernels2, shared.bias2, memory.pooled2, memory.top2);
+    convolve<6, 16, 14, 4>(work.n, memory.pooled1, nullptr, shared.kernels2, shared.bias2, memory.pooled2, memory.top2);
     BARRIER();
     dense<kPooled2, kHidden1, true>(work.n, memory.pooled2, weights + kFc1, shared.tile, memory.hidden1);
     dense<kHidden1, kHidden2, true>(work.n, memory.hidden1, weights + kFc2, shared.tile, memory.hidden2);
@@ -473,16 +473,19 @@ DEVICE void backward_and_update(const Work& work, int n_train, const Parameters&
 // Block b trains network b, from step work.begin to step work.end.
 KERNEL train_cells(const Work work) {
     SHARED SharedMemory shared;
-    Memory memory;
-    const long long size = memory.lay_out(work.scratch, work.n);
-    memory.lay_out(work.scratch + BLOCK * size, work.n);
+    SHARED Memory memory;  // in registers, these pointers would leave too few for the sums
+    if (THREAD == 0) {
+        const long long size = memory.lay_out(work.scratch, work.n);
+        memory.lay_out(work.scratch + BLOCK * size, work.n);
+        shared.n_train = sort_images(work, memory);
+    }
+    BARRIER();
     float* weights = work.weights + 1ll * BLOCK * kParameters;
     if (work.begin == 0) {
         if (work.seeds) EACH(k, (kParameters + 3) / 4) draw_four(work.seeds[BLOCK], k, weights);
         EACH(k, kParameters) memory.first[k] = 0.0f, memory.second[k] = 0.0f;
+        BARRIER();
     }
-    if (THREAD == 0) shared.n_train = sort_images(work, memory);
-    BARRIER();
     const int n_train = shared.n_train;
     for (int step = work.begin; step < work.end; step++) {
         forward(work, weights, memory, shared);
