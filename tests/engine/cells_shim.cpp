@@ -20,7 +20,10 @@ static std::barrier<>* gate;
 using std::fmaf;
 using std::sqrt;
 
-#include "../../tdbench/engine/cells.cu"
+#if !defined(CELLS)
+#define CELLS "../../tdbench/engine/cells.cu"
+#endif
+#include CELLS
 
 // Like cuLaunchKernel with these blocks and threads.
 extern "C" void cells_launch(int blocks, int threads, void** parameters) {

@@ -389,12 +389,6 @@ def test_auto_takes_the_native_kernel_on_a_cpu_where_it_is_built(monkeypatch):
     assert make_engine("auto", "cpu").name == "batched"
 
 
-def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
-    monkeypatch.setattr(engines, "cuda_available", lambda: True)
-    chosen = make_engine()
-    assert (chosen.name, chosen.device) == ("batched", "cuda")
-
-
 def test_native_asked_for_stays_on_the_cpu_beside_a_gpu(monkeypatch):
     if native.unavailable() is not None:
         pytest.skip(str(native.unavailable()))
