@@ -295,7 +295,7 @@ struct alignas(16) Four {
 
 // out[position] = in[position] * weights' + bias, for weights [output][input] with the biases behind them. A thread
 // takes 2 outputs of kRows images. The weights come through shared memory, kTile inputs at a time; the sums so far are
-// kept in `out`.
+// kept in `out`. `in` is first read after a barrier, and `out` is complete at the end.
 template <int Inputs, int Outputs, bool Rectified>
 DEVICE void dense(int n, const float* in, const float* weights, float* tile, float* out) {
     constexpr int half = Outputs / 2;
@@ -439,7 +439,6 @@ DEVICE void forward(const Work& work, const float* weights, const Memory& memory
     convolve<3, 6, 32, 6>(work.n, images, memory.place, shared.kernels1, shared.bias1, memory.pooled1, memory.top1);
     BARRIER();
     convolve<6, 16, 14, 4>(work.n, memory.pooled1, nullptr, shared.kernels2, shared.bias2, memory.pooled2, memory.top2);
-    BARRIER();
     dense<kPooled2, kHidden1, true>(work.n, memory.pooled2, weights + kFc1, shared.tile, memory.hidden1);
     dense<kHidden1, kHidden2, true>(work.n, memory.hidden1, weights + kFc2, shared.tile, memory.hidden2);
     dense<kHidden2, 2, false>(work.n, memory.hidden2, weights + kFc3, shared.tile, memory.logits);

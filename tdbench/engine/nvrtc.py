@@ -107,12 +107,16 @@ def cached_binary(compiler: Compiler, source: str, architecture: str) -> bytes:
 
 
 def load_compiler() -> Compiler:
-    """The newest NVRTC that can be found.
+    """The NVRTC of the CUDA version that torch is built for, which the driver supports; else the newest there is.
 
     Raises:
         UserError: there is none.
     """
-    for name in (*map(str, _installed()), "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"):
+    import torch
+
+    cuda = (torch.version.cuda or "").partition(".")[0]
+    names = (*map(str, _installed()), "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
+    for name in sorted(names, key=lambda name: not name.endswith(f".so.{cuda}")):
         try:
             return Compiler(ctypes.CDLL(name))
         except OSError:
@@ -122,7 +126,7 @@ def load_compiler() -> Compiler:
 
 def _installed() -> Iterator[Path]:
     """The libraries of NVIDIA's wheels (``nvidia/cuda_nvrtc``, from CUDA 13 on ``nvidia/cu13``), and beside torch."""
-    for package, pattern in (("nvidia", "*/lib/libnvrtc.so.*"), ("torch", "lib/libnvrtc[.-]*so*")):
+    for package, pattern in (("nvidia", "*/lib/libnvrtc.so.*"), ("torch", "lib/libnvrtc.so.*")):
         spec = importlib.util.find_spec(package)
         folders = list(spec.submodule_search_locations or ()) if spec is not None else []
         yield from sorted((file for folder in folders for file in Path(folder).glob(pattern)), reverse=True)

@@ -72,7 +72,7 @@ def test_first_entry_is_the_validation_loss_of_the_untrained_network(engine):
 
 
 def test_taskness_of_whole_trainings_agrees_with_reference(engine):
-    batch, whole = Batch(n=10, size=4, seed=3), TrainingProtocol()
+    batch, whole = Batch(n=10, size=3, seed=3), TrainingProtocol()
     difference = generalization_level(batch.curves(engine, whole)) - generalization_level(
         batch.curves(REFERENCE, whole)
     )
