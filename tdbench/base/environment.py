@@ -36,6 +36,11 @@ def hardware(device: str) -> str:
     return f"{_processor()} ({available_cores()} cores)"
 
 
+def cache_folder() -> Path:
+    """The user's folder for what can be made or fetched again: ``~/.cache/tdbench``, or in ``XDG_CACHE_HOME``."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tdbench"
+
+
 def available_cores() -> int:
     """The number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

@@ -46,7 +46,7 @@ _SHARED: list[Callable[[Any], Any]] = [
                  help="Reference tasks to confirm beside the result; auto: all where they cost no more trainings than "
                       "the search, else few.",
                  **default("references")),
-    click.option("--engine", help="auto, native, batched or reference.", **default("engine")),
+    click.option("--engine", help="auto, native, cuda, batched or reference.", **default("engine")),
     click.option("--device", help="auto, cpu or cuda.", **default("device")),
     click.option("--threads", type=int, help="CPU threads of the engine; one per core by default."),
     click.option("--out", type=PATH, help="Folder for log, leaderboards and pictures.",

@@ -22,7 +22,7 @@ _COMMON: list[click.Parameter] = [
     click.Option(["--quick"], is_flag=True, help="Smaller sizes: a look at the study in a minute or so."),
     click.Option(["--out"], type=PATH, default=DEFAULT_OUT, show_default=True,
                  help="Folder for CSV, figure, text and memory; a second call goes on where one stopped."),
-    click.Option(["--engine"], default="auto", show_default=True, help="auto, native, batched or reference."),
+    click.Option(["--engine"], default="auto", show_default=True, help="auto, native, cuda, batched or reference."),
     click.Option(["--device"], default="auto", show_default=True, help="auto, cpu or cuda."),
     click.Option(["--threads"], type=int, help="CPU threads of the engine; one per core by default."),
     click.Option(["--data-dir"], type=click.Path(), help="Folder of the CIFAR sets, in torchvision's layout."),

@@ -38,7 +38,7 @@ _TRAINING: list[Callable[[Any], Any]] = [
     click.option("--sealed", type=PATH, metavar="KEYFILE", help="Confirm on the replicates that this key draws."),
     click.option("--data-dir", type=click.Path(), help="Folder of the CIFAR sets, in torchvision's layout."),
     click.option("--download", is_flag=True, help="Fetch a CIFAR set that is not there."),
-    click.option("--engine", help="auto, native, batched or reference.", **default("engine")),
+    click.option("--engine", help="auto, native, cuda, batched or reference.", **default("engine")),
     click.option("--device", help="auto, cpu or cuda.", **default("device")),
     click.option("--threads", type=int, help="CPU threads of the engine; one per core by default."),
 ]

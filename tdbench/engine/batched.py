@@ -1,57 +1,72 @@
-"""All B networks as one set of tensors. CPU and CUDA share one code path; only the forward pass differs.
+"""All B networks as one set of tensors, in plain PyTorch: the engine that runs wherever torch does.
 
 On a CPU the forward pass takes one network after another. On CUDA all networks go through it together: the first
 convolution is one ordinary convolution with 6 B filters, because all networks see the same images; the second is a
-grouped convolution; the dense layers are batched products. There a whole step is captured once as a graph and
-replayed, and nothing is read back before the last step.
+grouped convolution; the dense layers are batched products. Nothing is read back before the last step.
 """
 
 from __future__ import annotations
 
-import math
+import os
 import threading
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from tdbench.base.errors import UserError
+from tdbench.base.rng import Stream, philox, split_key
 from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.engine import Trained, check_stop
-from tdbench.engine.networks import LAYERS, N_PARAMETERS
+from tdbench.engine.networks import INIT_BOUNDS, LAYERS, N_PARAMETERS
 from tdbench.engine.precision import exact_float32
 from tdbench.engine.protocol import TrainingProtocol
 from tdbench.engine.reference import memory_errors, torch_threads
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 
+CPU_CHUNK = 16  # more networks at once only push activations out of the caches
+CPU_BYTES = 2**31  # for a chunk; fewer networks at once change no bit on a CPU
+CUDA_CHUNK = 128
+CHUNK_VARIABLE = "TDBENCH_BATCHED_CHUNK"  # networks in a chunk on CUDA, where 128 do not fit into memory
+
 # Floats in memory per network and image at the peak of a step: activations of both convolutions before pooling, their
 # gradients, the pooled activations and buffers of the libraries; rounded up from the layer sizes.
 FLOATS_PER_IMAGE = 24_000
-CPU_CHUNK = 16  # more networks at once only push activations out of the caches
-CUDA_CHUNK = 128
 
 
 class BatchedEngine:
     """Trains chunks of networks together.
 
     Batch-invariance: on the CPU each network has a forward pass of its own, and sums run over the images of one
-    network only. On CUDA, where libraries choose kernels by shape, every chunk is padded to the same size. The chunk
-    shrinks if memory does not suffice, and `detail` records it.
+    network only. On CUDA, where libraries choose kernels by shape, every chunk is padded to the same size. `detail`
+    records that size, which never changes by itself.
+
+    Args:
+        chunk: networks in a chunk; by default 16 on a CPU, and on CUDA 128 or what the variable TDBENCH_BATCHED_CHUNK
+            says.
+        together: whether all networks go through a layer together, as on CUDA.
     """
 
     name = "batched"
 
-    def __init__(self, device: str = "cpu", threads: int | None = None, chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        threads: int | None = None,
+        chunk: int | None = None,
+        together: bool | None = None,
+    ) -> None:
         self.device = device
         self.threads = threads
-        self.chunk = chunk or (CPU_CHUNK if device == "cpu" else CUDA_CHUNK)
-        self.best_batch = self.chunk if device == "cpu" else 4 * self.chunk
+        self.together = device != "cpu" if together is None else together
+        self.chunk = chunk or (_cuda_chunk() if self.together else CPU_CHUNK)
+        self.best_batch = 4 * self.chunk if self.together else self.chunk
 
     @property
     def detail(self) -> str:
-        return "" if self.device == "cpu" else f"chunk={self.chunk}"
+        return f"chunk={self.chunk}" if self.together else ""
 
     def curves(
         self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
@@ -82,34 +97,22 @@ class BatchedEngine:
             for s in np.unique(batch.image_set):
                 x = torch.tensor(batch.images[s], device=self.device)
                 members = np.flatnonzero(batch.image_set == s)
-                done = 0
-                while done < len(members):
-                    part = members[done : done + self._fitting_chunk(len(x))]
-                    try:
-                        curves[part], last = self._train(x, batch, part, protocol, stop, weights is not None)
-                        if weights is not None:
-                            weights[part] = last
-                    except torch.OutOfMemoryError:
-                        if self.chunk == 1:
-                            raise
-                        self.chunk = math.ceil(self.chunk / 2)
-                        torch.cuda.empty_cache()
-                        continue
-                    done += len(part)
+                chunk = self._fitting_chunk(len(x))
+                for i in range(0, len(members), chunk):
+                    part = members[i : i + chunk]
+                    curves[part], last = self._chunk(x, batch, part, protocol, stop, weights is not None)
+                    if weights is not None:
+                        weights[part] = last
         return curves
 
     def _fitting_chunk(self, n_images: int) -> int:
-        """The chunk size, or less if free memory cannot hold it."""
+        """The chunk size. On a CPU it is less where many images would need too much memory, which changes no bit."""
+        if self.together:
+            return self.chunk
         per_network = 4 * (FLOATS_PER_IMAGE * n_images + 6 * N_PARAMETERS)
-        budget = 2**31 if self.device == "cpu" else int(0.8 * torch.cuda.mem_get_info()[0])
-        fits = max(1, budget // per_network)
-        if self.device == "cpu":
-            return min(self.chunk, fits)
-        while self.chunk > fits:  # permanently, so that all later chunks have the same shape
-            self.chunk = math.ceil(self.chunk / 2)
-        return self.chunk
+        return min(self.chunk, max(1, CPU_BYTES // per_network))
 
-    def _train(
+    def _chunk(
         self,
         x: torch.Tensor,
         batch: TrainingBatch,
@@ -118,21 +121,44 @@ class BatchedEngine:
         stop: threading.Event | None,
         keep_weights: bool,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        padded = part if self.device == "cpu" else np.resize(part, self.chunk)
-        params = _parameters(batch.initial_weights(padded), self.device)
-        y = torch.from_numpy(batch.labels[padded].astype(np.int64)).to(self.device)
-        train = torch.from_numpy(batch.train_mask[padded]).to(self.device)
+        """Curves and weights of one chunk, padded with copies of its own networks where they are trained together."""
+        padded = np.resize(part, self.chunk) if self.together else part
+        try:
+            curves, weights = self._train(x, batch.part(padded), protocol, stop, keep_weights)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(
+                f"{self.chunk} networks of {len(x)} images do not fit into the GPU's memory; set {CHUNK_VARIABLE} to "
+                "fewer. Results with another chunk differ in their last bits, and a run goes on with its own only"
+            ) from error
+        return curves[: len(part)], None if weights is None else weights[: len(part)]
+
+    def _train(
+        self,
+        x: torch.Tensor,
+        batch: TrainingBatch,
+        protocol: TrainingProtocol,
+        stop: threading.Event | None,
+        keep_weights: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        if self.together and batch.seeds is not None:
+            params = _parameters(drawn_weights(batch.seeds, self.device))
+        else:
+            params = _parameters(torch.from_numpy(batch.initial_weights(slice(None))).to(self.device))
+        y = torch.from_numpy(batch.labels.astype(np.int64)).to(self.device)
+        train = torch.from_numpy(batch.train_mask).to(self.device)
         n_train, n_val = train.sum(1), (~train).sum(1)
         first = [torch.zeros_like(p) for p in params]
         second = [torch.zeros_like(p) for p in params]
         steps = np.arange(1, protocol.steps + 1)
         step_size = torch.tensor(-protocol.lr / (1 - BETA1**steps), dtype=torch.float32, device=self.device)
         root_correction = torch.tensor(np.sqrt(1 - BETA2**steps), dtype=torch.float32, device=self.device)
-        curve = torch.empty(len(padded), protocol.steps, dtype=torch.float32, device=self.device)
+        curve = torch.empty(len(batch), protocol.steps, dtype=torch.float32, device=self.device)
         t = torch.zeros(1, dtype=torch.int64, device=self.device)
 
+        forward = _forward_together if self.together else _forward_each
+
         def step() -> None:
-            logits = _forward(x, params)
+            logits = forward(x, params)
             losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").reshape(y.shape)
             zero = losses.new_zeros(())
             with torch.no_grad():
@@ -151,26 +177,48 @@ class BatchedEngine:
                 torch._foreach_add_(params, denominators)
                 t.add_(1)
 
-        run_step = step if self.device == "cpu" else _captured(step, [*params, *first, *second, t])
         for _ in range(protocol.steps):
             check_stop(stop)
-            run_step()
-        flat = torch.cat([p.detach()[: len(part)].flatten(1) for p in params], dim=1) if keep_weights else None
-        return curve[: len(part)].cpu().numpy(), None if flat is None else flat.cpu().numpy()
+            step()
+        flat = torch.cat([p.detach().flatten(1) for p in params], dim=1) if keep_weights else None
+        return curve.cpu().numpy(), None if flat is None else flat.cpu().numpy()
 
 
-def _parameters(weights: NDArray[np.float32], device: str) -> list[torch.Tensor]:
+def drawn_weights(seeds: NDArray[np.uint64], device: str) -> torch.Tensor:
+    """`networks.initial_weights`, computed on the device: the same, bit for bit."""
+    k0, k1 = (torch.from_numpy(k)[:, None].to(device) for k in split_key(seeds))
+    blocks = torch.arange(-(-N_PARAMETERS // 4), device=device)[None, :]
+    zero = torch.zeros_like(blocks)
+    words = torch.stack(philox(blocks, zero, zero + int(Stream.WEIGHTS), zero, k0, k1), dim=-1)
+    unit = (words.flatten(1)[:, :N_PARAMETERS] >> 8).to(torch.float32) * 2.0**-23 - 1
+    return unit * torch.from_numpy(INIT_BOUNDS).to(device)
+
+
+def _cuda_chunk() -> int:
+    given = os.environ.get(CHUNK_VARIABLE)
+    if not given:
+        return CUDA_CHUNK
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"{CHUNK_VARIABLE} must be a number of networks, at least 1, got {given!r}")
+    return int(given)
+
+
+def _parameters(weights: torch.Tensor) -> list[torch.Tensor]:
     """Flat (B, 61326) weights as one trainable tensor a layer, B networks each."""
-    flat = torch.from_numpy(weights).to(device).split([layer.size for layer in LAYERS], dim=1)
+    flat = weights.split([layer.size for layer in LAYERS], dim=1)
     return [p.reshape(len(p), *layer.shape).clone().requires_grad_() for p, layer in zip(flat, LAYERS, strict=True)]
 
 
-def _forward(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
-    """(B, N, 2) logits of B networks on (N, 3, 32, 32) images."""
-    if (
-        not x.is_cuda
-    ):  # MKL and oneDNN split sums by the number of networks, so a network's roundings would depend on it
-        return torch.stack([_forward_one(x, *weights) for weights in zip(*params, strict=True)])
+def _forward_each(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
+    """(B, N, 2) logits of B networks on (N, 3, 32, 32) images, network by network.
+
+    On a CPU, MKL and oneDNN split sums by the number of networks, so together a network's roundings would depend on it.
+    """
+    return torch.stack([_forward_one(x, *weights) for weights in zip(*params, strict=True)])
+
+
+def _forward_together(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
+    """The same, all networks in each layer at once."""
     w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = params
     count, n = len(w1), len(x)
     h = F.relu(F.max_pool2d(F.conv2d(x, w1.flatten(0, 1), b1.flatten()), 2))
@@ -186,21 +234,3 @@ def _forward_one(x: torch.Tensor, *params: torch.Tensor) -> torch.Tensor:
     h = F.relu(F.max_pool2d(F.conv2d(x, w1, b1), 2))
     h = F.relu(F.max_pool2d(F.conv2d(h, w2, b2), 2)).flatten(1)
     return F.linear(F.relu(F.linear(F.relu(F.linear(h, w3, b3)), w4, b4)), w5, b5)
-
-
-def _captured(step: Callable[[], None], state: list[torch.Tensor]) -> Callable[[], None]:
-    """The step as one CUDA graph. The warm-up changes the state, which is restored before the capture."""
-    before = [s.detach().clone() for s in state]
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(2):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    with torch.no_grad():
-        for s, value in zip(state, before, strict=True):
-            s.copy_(value)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay

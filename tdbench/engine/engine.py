@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import typing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tdbench.base.errors import UserError, nearest
 from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.protocol import TrainingProtocol
 
-ENGINES = ("native", "batched", "reference")
+ENGINES = ("native", "cuda", "batched", "reference")
 DEVICES = ("cpu", "cuda")
 
 
@@ -55,7 +56,7 @@ class Engine(typing.Protocol):
     batch. It does not change the arrays of the batch, and keeps none of them.
 
     Attributes:
-        name: ``reference``, ``batched`` or ``native``.
+        name: ``reference``, ``batched``, ``native`` or ``cuda``.
         device: ``cpu`` or ``cuda``.
         best_batch: a number of trainings in one call that uses the hardware well.
         detail: what else may change the last bits of a result (chunk, instruction set); recorded with each result.
@@ -110,27 +111,46 @@ def check_stop(stop: threading.Event | None) -> None:
 def make_engine(name: str = "auto", device: str = "auto", threads: int | None = None) -> Engine:
     """The engine of that name on that device, one object per process; ``auto`` is resolved by a fixed rule.
 
-    device ``auto``: ``cuda`` if torch sees a CUDA device, else ``cpu``. engine ``auto``: ``batched`` on CUDA; on a CPU
-    ``native`` if its kernel is built and the processor can run it, else ``batched``.
+    device ``auto``: ``cuda`` if torch sees a CUDA device, else ``cpu``. engine ``auto``: on a CPU ``native`` if its
+    kernel is built and the processor can run it, on CUDA ``cuda`` if its kernel compiles there and agrees with
+    ``reference``, else ``batched``; on CUDA a line on stderr then says why.
 
     Args:
         threads: CPU threads; one per available core by default.
 
     Raises:
-        UserError: unknown name, no CUDA device, or no native kernel.
+        UserError: unknown name, no CUDA device, or no kernel for an engine that is asked for by name.
     """
     check_engine(name, device)
-    if device == "cuda" and not cuda_available():
-        raise UserError("device cuda was asked for, but torch sees no CUDA device here; use --device cpu")
+    if "cuda" in (name, device) and device != "cpu" and not cuda_available():
+        asked = "device cuda" if device == "cuda" else "engine cuda"
+        raise UserError(f"{asked} was asked for, but torch sees no CUDA device here; use --device cpu")
     if device == "auto":
         device = "cuda" if name != "native" and cuda_available() else "cpu"
     if name == "auto":
-        from tdbench.engine import native
-
-        name = "native" if device == "cpu" and native.unavailable() is None else "batched"
+        name = _best_engine(device)
     if name == "native" and device != "cpu":
-        raise UserError("engine native runs on the CPU; use --engine batched with --device cuda")
+        raise UserError("engine native runs on the CPU; use --engine cuda with --device cuda")
+    if name == "cuda" and device != "cuda":
+        raise UserError("engine cuda runs on a GPU; use --engine native with --device cpu")
     return _engine(name, device, threads)
+
+
+def _best_engine(device: str) -> str:
+    from tdbench.engine import cuda, native
+
+    if device == "cpu":
+        return "native" if native.unavailable() is None else "batched"
+    reason = cuda.unavailable()
+    if reason is None:
+        return "cuda"
+    _say_once(f"engine batched is used on this GPU instead of cuda, which is faster: {reason}")
+    return "batched"
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def check_engine(name: str, device: str) -> None:
@@ -147,6 +167,10 @@ def _engine(name: str, device: str, threads: int | None) -> Engine:
         from tdbench.engine.native import NativeEngine
 
         return NativeEngine(threads)
+    if name == "cuda":
+        from tdbench.engine.cuda import the_engine
+
+        return the_engine()
     if name == "batched":
         from tdbench.engine.batched import BatchedEngine
 

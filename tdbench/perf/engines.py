@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
-from tdbench.engine import TrainingBatch, cuda_available, make_engine, native
+from tdbench.engine import TrainingBatch, cuda, cuda_available, make_engine, native
 from tdbench.engine.networks import NETWORK
 from tdbench.engine.precision import exact_float32
 from tdbench.engine.protocol import TrainingProtocol, train_masks
@@ -142,7 +142,8 @@ class Benchmark:
 
 def summary(benchmark: Benchmark, batch: int = 64) -> list[str]:
     """Lines that sum up: the best engine of the device against the reference, and against the best of the others."""
-    main = "native" if benchmark.device == "cpu" else "batched"
+    measured = {m.engine for m in benchmark.measurements if m.device == benchmark.device}
+    main = next((name for name in ("native", "cuda") if name in measured), "batched")
     others = [name for name in ("reference", "reference-multiprocess", "torch-func", "batched") if name != main]
     lines = []
     for m in benchmark.measurements:
@@ -273,6 +274,8 @@ def _contenders(device: str, stack: contextlib.ExitStack) -> list[_Contender]:
         found.append(_Contender(processes.name, device, processes.curves, processes.processes))
     found.append(_Contender(func.name, device, func.curves, func.chunk))
     found.append(_Contender("batched", device, batched.curves, batched.best_batch if device == "cpu" else None))
+    if device == "cuda" and cuda.unavailable() is None:
+        found.append(_Contender("cuda", device, make_engine("cuda").curves, None))
     if native.unavailable() is None:
         found.append(_Contender("native", "cpu", make_engine("native", "cpu").curves, None))
     return found

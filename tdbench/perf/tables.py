@@ -37,6 +37,7 @@ TIMED_NOTE = (
 )
 COLOURS = {
     "native": "#1d4ed8",
+    "cuda": "#7c3aed",
     "batched": "#c2410c",
     "torch-func": "#a16207",
     "reference-multiprocess": "#15803d",

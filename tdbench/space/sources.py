@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdbench.base.arguments import number_array, path_text, set_fields, strings, truth
+from tdbench.base.environment import cache_folder
 from tdbench.base.errors import UserError, echo, nearest, wrong_shape
 from tdbench.base.files import read_npz
 
@@ -87,7 +88,7 @@ def load_source(
 
 def default_data_dir() -> Path:
     """The folder of the CIFAR sets if `data_dir` is not given."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tdbench"
+    return cache_folder()
 
 
 def to_rgb32(images: NDArray[Any]) -> NDArray[np.uint8]:

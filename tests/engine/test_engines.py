@@ -17,7 +17,7 @@ from tdbench.base.errors import UserError
 from tdbench.base.rng import random_labelings
 from tdbench.engine import TrainingBatch, make_engine, native
 from tdbench.engine import engine as engines
-from tdbench.engine.batched import BatchedEngine
+from tdbench.engine.batched import BatchedEngine, drawn_weights
 from tdbench.engine.networks import LAYERS, initial_weights
 from tdbench.engine.protocol import TrainingProtocol, train_masks
 from tdbench.engine.reference import Network, ReferenceEngine, network
@@ -190,6 +190,42 @@ def test_chunks_change_no_bit():
     expected = batch.curves(BatchedEngine(chunk=16))
     for chunk in (1, 3, 10):
         np.testing.assert_array_equal(batch.curves(BatchedEngine(chunk=chunk)), expected)
+
+
+def test_networks_together_as_on_cuda_agree_with_reference_in_padded_chunks():
+    """The branch for CUDA, on tensors of the CPU."""
+    together, batch = BatchedEngine(chunk=3, together=True), Batch(n=9, size=8, sets=2)
+    assert together.detail == "chunk=3"
+    trained, expected = together.train(batch.checked(), FEW), ReferenceEngine().train(batch.checked(), FEW)
+    np.testing.assert_allclose(trained.curves, expected.curves, rtol=0, atol=2e-5)
+    assert np.mean(np.abs(trained.weights - expected.weights) < 1e-4) > 0.99
+    batch.weights, batch.seeds = initial_weights(batch.seeds), None
+    np.testing.assert_array_equal(batch.curves(together), trained.curves)
+
+
+def test_weights_drawn_on_the_device_are_the_definition_bit_for_bit():
+    seeds = np.array([0, 1, 2**32, 2**64 - 1], dtype=np.uint64)
+    np.testing.assert_array_equal(drawn_weights(seeds, "cpu").numpy(), initial_weights(seeds))
+
+
+def test_a_chunk_that_does_not_fit_is_an_error_that_says_what_to_set(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("tdbench.engine.batched.F.cross_entropy", full)
+    engine = BatchedEngine(chunk=3, together=True)
+    with pytest.raises(MemoryError, match=r"3 networks of 15 images do not fit .* set TDBENCH_BATCHED_CHUNK to fewer"):
+        Batch().curves(engine)
+    assert engine.detail == "chunk=3"
+
+
+def test_the_chunk_on_cuda_can_be_set_and_is_recorded(monkeypatch):
+    assert BatchedEngine("cuda").detail == "chunk=128"
+    monkeypatch.setenv("TDBENCH_BATCHED_CHUNK", "40")
+    assert BatchedEngine("cuda").detail == "chunk=40"
+    monkeypatch.setenv("TDBENCH_BATCHED_CHUNK", "none")
+    with pytest.raises(UserError, match="at least 1, got 'none'"):
+        BatchedEngine("cuda")
 
 
 def test_each_training_uses_its_own_image_set(engine):
@@ -387,12 +423,6 @@ def test_auto_takes_the_native_kernel_on_a_cpu_where_it_is_built(monkeypatch):
     assert make_engine("auto", "cpu").name == expected
     monkeypatch.setattr(native, "unavailable", lambda: "not built")
     assert make_engine("auto", "cpu").name == "batched"
-
-
-def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
-    monkeypatch.setattr(engines, "cuda_available", lambda: True)
-    chosen = make_engine()
-    assert (chosen.name, chosen.device) == ("batched", "cuda")
 
 
 def test_native_asked_for_stays_on_the_cpu_beside_a_gpu(monkeypatch):
