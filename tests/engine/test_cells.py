@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -28,7 +29,8 @@ def run_sanitized(folder, sanitizer, source=SOURCE):
         pytest.skip(f"no runtime for -fsanitize={sanitizer}")
     main = Path(__file__).with_name("cells_sanitize.cpp")
     subprocess.run([compiler(), *options, main, "-o", program], check=True)
-    return subprocess.run([program], capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}  # after a race, threads may wait for ever
+    return subprocess.run([program], capture_output=True, text=True, timeout=120, env=environment)
 
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
