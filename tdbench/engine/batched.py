@@ -18,11 +18,10 @@ from torch.nn import functional as F
 from tdbench.base.errors import UserError
 from tdbench.base.rng import Stream, philox, split_key
 from tdbench.engine.batch import TrainingBatch
-from tdbench.engine.engine import Trained, check_stop
+from tdbench.engine.engine import TrainsOnce, check_stop
 from tdbench.engine.networks import INIT_BOUNDS, LAYERS, N_PARAMETERS
-from tdbench.engine.precision import exact_float32
 from tdbench.engine.protocol import TrainingProtocol
-from tdbench.engine.reference import memory_errors, torch_threads
+from tdbench.engine.reference import training_torch
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 
@@ -36,7 +35,7 @@ CHUNK_VARIABLE = "TDBENCH_BATCHED_CHUNK"  # networks in a chunk on CUDA, where 1
 FLOATS_PER_IMAGE = 24_000
 
 
-class BatchedEngine:
+class BatchedEngine(TrainsOnce):
     """Trains chunks of networks together.
 
     Batch-invariance: on the CPU each network has a forward pass of its own, and sums run over the images of one
@@ -68,17 +67,6 @@ class BatchedEngine:
     def detail(self) -> str:
         return f"chunk={self.chunk}" if self.together else ""
 
-    def curves(
-        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
-    ) -> NDArray[np.float32]:
-        """See `tdbench.engine.Engine.curves`."""
-        return self._run(batch, protocol, stop, None)
-
-    def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
-        """See `tdbench.engine.Engine.train`."""
-        weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
-        return Trained(self._run(batch, protocol, stop, weights), weights)
-
     def _run(
         self,
         batch: TrainingBatch,
@@ -87,13 +75,7 @@ class BatchedEngine:
         weights: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
-        with (
-            memory_errors(),
-            torch_threads(self.threads),
-            exact_float32(),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-        ):
+        with training_torch(self.threads):
             for s in np.unique(batch.image_set):
                 x = torch.tensor(batch.images[s], device=self.device)
                 members = np.flatnonzero(batch.image_set == s)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tdbench.base.errors import UserError
 from tdbench.engine.batch import TrainingBatch
 from tdbench.engine.cuda_driver import CudaError, Driver, load_driver
-from tdbench.engine.engine import Trained, check_stop
+from tdbench.engine.engine import TrainsOnce, check_stop
 from tdbench.engine.networks import N_PARAMETERS
 from tdbench.engine.nvrtc import Compiler, cached_binary, load_compiler
 from tdbench.engine.protocol import TrainingProtocol
@@ -40,7 +40,7 @@ CHECK_STEPS = 8
 CHECK_TOLERANCE = 1e-4  # nats; rounding gives 1e-7, and up to 2e-5 where it decides on which side of a ReLU a sum is
 
 
-class CudaEngine:
+class CudaEngine(TrainsOnce):
     """Trains networks on a GPU, up to 8 for each of its multiprocessors at once.
 
     Memory on the GPU during a call: 0.78 MB + 0.016 MB per image for each network in training (1.7 GB for 1056 networks
@@ -61,17 +61,6 @@ class CudaEngine:
         self._kernel = driver.load(binary, KERNEL)
         self.best_batch = NETWORKS_A_MULTIPROCESSOR * driver.multiprocessors
         self.detail = f"cells-{VERSION}-{architecture}"
-
-    def curves(
-        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
-    ) -> NDArray[np.float32]:
-        """See `tdbench.engine.Engine.curves`."""
-        return self._run(batch, protocol, stop, None)
-
-    def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
-        """See `tdbench.engine.Engine.train`."""
-        weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
-        return Trained(self._run(batch, protocol, stop, weights), weights)
 
     def _run(
         self,

@@ -9,6 +9,7 @@ import functools
 import sys
 import threading
 import typing
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tdbench.base.arguments import text
 from tdbench.base.errors import UserError, nearest
 from tdbench.engine.batch import TrainingBatch
+from tdbench.engine.networks import N_PARAMETERS
 from tdbench.engine.protocol import TrainingProtocol
 
 ENGINES = ("native", "cuda", "batched", "reference")
@@ -100,6 +102,31 @@ class Engine(typing.Protocol):
             Stopped, MemoryError: as `curves` does.
         """
         ...
+
+
+class TrainsOnce(ABC):
+    """`curves` and `train` of an engine that has one way to train, `_run`."""
+
+    def curves(
+        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
+    ) -> NDArray[np.float32]:
+        """See `Engine.curves`."""
+        return self._run(batch, protocol, stop, None)
+
+    def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
+        """See `Engine.train`."""
+        weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
+        return Trained(self._run(batch, protocol, stop, weights), weights)
+
+    @abstractmethod
+    def _run(
+        self,
+        batch: TrainingBatch,
+        protocol: TrainingProtocol,
+        stop: threading.Event | None,
+        weights: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        """(B, steps) curves; the last weights are written into the (B, 61326) `weights` where they are wanted."""
 
 
 def check_stop(stop: threading.Event | None) -> None:

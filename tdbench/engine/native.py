@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tdbench.base.environment import available_cores
 from tdbench.base.errors import UserError
 from tdbench.engine.batch import TrainingBatch
-from tdbench.engine.engine import Trained, check_stop
+from tdbench.engine.engine import TrainsOnce, check_stop
 from tdbench.engine.networks import N_PARAMETERS
 from tdbench.engine.protocol import TrainingProtocol
 
@@ -64,7 +64,7 @@ def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
     return weights
 
 
-class NativeEngine:
+class NativeEngine(TrainsOnce):
     """Trains networks in C++, `threads` at a time.
 
     Memory during a call: 2 MB + 0.016 MB per image for each network in training (one per thread, four from 100 images
@@ -90,17 +90,6 @@ class NativeEngine:
         self._library = _library(isa)
         self.best_batch = 8 * self.threads
         self.detail = f"lanes-{isa}"
-
-    def curves(
-        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
-    ) -> NDArray[np.float32]:
-        """See `tdbench.engine.Engine.curves`."""
-        return self._run(batch, protocol, stop, None)
-
-    def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
-        """See `tdbench.engine.Engine.train`."""
-        weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
-        return Trained(self._run(batch, protocol, stop, weights), weights)
 
     def _run(
         self,

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
 from tdbench.engine.batch import TrainingBatch
-from tdbench.engine.engine import Trained, check_stop
-from tdbench.engine.networks import LAYERS, N_PARAMETERS, initial_weights
+from tdbench.engine.engine import TrainsOnce, check_stop
+from tdbench.engine.networks import LAYERS, initial_weights
 from tdbench.engine.precision import exact_float32
 from tdbench.engine.protocol import TrainingProtocol
 
@@ -58,7 +58,7 @@ def network_of(weights: NDArray[np.float32], device: str = "cpu") -> Network:
     return net
 
 
-class ReferenceEngine:
+class ReferenceEngine(TrainsOnce):
     """Trains networks one at a time with `torch.optim.Adam`."""
 
     name = "reference"
@@ -69,17 +69,6 @@ class ReferenceEngine:
         self.threads = threads
         self.detail = ""
 
-    def curves(
-        self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None
-    ) -> NDArray[np.float32]:
-        """See `tdbench.engine.Engine.curves`."""
-        return self._run(batch, protocol, stop, None)
-
-    def train(self, batch: TrainingBatch, protocol: TrainingProtocol, stop: threading.Event | None = None) -> Trained:
-        """See `tdbench.engine.Engine.train`."""
-        weights = np.empty((len(batch), N_PARAMETERS), dtype=np.float32)
-        return Trained(self._run(batch, protocol, stop, weights), weights)
-
     def _run(
         self,
         batch: TrainingBatch,
@@ -88,13 +77,7 @@ class ReferenceEngine:
         weights: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
         curves = np.empty((len(batch), protocol.steps), dtype=np.float32)
-        with (
-            memory_errors(),
-            torch_threads(self.threads),
-            exact_float32(),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-        ):
+        with training_torch(self.threads):
             sets = torch.tensor(batch.images, device=self.device)
             for b in range(len(batch)):
                 x = sets[int(batch.image_set[b])]
@@ -138,6 +121,23 @@ def memory_errors() -> Iterator[None]:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
             raise MemoryError(first) from error
         raise
+
+
+@contextlib.contextmanager
+def training_torch(threads: int | None) -> Iterator[None]:
+    """Within the block, torch trains exactly, on so many threads, whatever the user has set; that is restored after it.
+
+    Raises:
+        MemoryError: there is not enough memory for what the block does.
+    """
+    with (
+        memory_errors(),
+        torch_threads(threads),
+        exact_float32(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
 
 
 class torch_threads:
