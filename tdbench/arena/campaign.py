@@ -9,13 +9,13 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tdbench.arena.discovery import JointDiscovery, RoundsDiscovery
 from tdbench.arena.live_run import LiveRun, SpaceReduction
 from tdbench.arena.lockstep import Arena
+from tdbench.arena.outcome import library_of
 from tdbench.arena.seals import check_seals
 from tdbench.base.errors import UserError
 from tdbench.base.files import check_name
@@ -51,6 +51,7 @@ def run_all(
     default_engine(runs[0], options)  # --device cuda without one, before anything is written
     boards = _boards(entries, options)
     replaced: set[str] = set()  # runs whose rows took the place of others
+    libraries: dict[str, TaskLibrary] = {}  # run -> what it discovered
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(options.folder))
         stack.enter_context(store.lock(_unfinished_keys(entries, store, options)))
@@ -60,14 +61,14 @@ def run_all(
         progress = stack.enter_context(Progress(total, options.progress))
 
         def on_end(run: LiveRun, row: Row) -> None:
-            library = _library(run, store)
-            if library is not None:
-                library.save(library_path(options.folder, run.space.name, run.settings.full_name, row.run))
+            if run.record.id not in libraries and (members := store.members(run.record)):
+                libraries[run.record.id] = library_of(run, members, store)
+                libraries[run.record.id].save(_library_file(run, options))
             if boards[run.space.name].add(row):
                 replaced.add(row.run)
 
         arena = Arena(store, options, progress, on_end)
-        if todo:
+        if todo and options.progress:
             progress.announce(_trainings_to_come(todo, live, store, options))
         arena.play(todo)
         _confirm_references(arena, live)
@@ -86,34 +87,15 @@ def run_all(
                 log=store.path,
                 picture=None,
                 replaced=row.run in replaced,
-                library=(library := _library(run, store)),
-                library_path=None
-                if library is None
-                else library_path(options.folder, run.space.name, run.settings.full_name, row.run),
+                library=libraries.get(row.run),
+                library_path=_library_file(run, options) if row.run in libraries else None,
             )
             for run, row in zip(live, rows, strict=True)
         ]
 
 
-def _library(run: LiveRun, store: Store) -> TaskLibrary | None:
-    """What a run that has ended discovered; None of an ordinary run, and where it failed."""
-    members = store.members(run.record)
-    if not members:
-        return None
-    space, confirm = run.space, run.settings.confirm
-    confirmed = [store.confirmed(space.identity, run.tag, member.labels, confirm) for member in members]
-    return TaskLibrary.of(
-        space,
-        np.stack([member.labels for member in members]),
-        np.stack([values for values in confirmed if values is not None]),  # an ended run has confirmed all
-        engine=run.tag,
-        told=[member.told for member in members],
-        evaluations=[member.evaluations for member in members],
-        searchers=run.settings.full_name,
-        runs=run.record.id,
-        tasks=run.settings.tasks,
-        max_similarity=run.settings.max_similarity,
-    )
+def _library_file(run: LiveRun, options: Options) -> Path:
+    return library_path(options.folder, run.space.name, run.settings.full_name, run.record.id)
 
 
 def _boards(entries: Sequence[tuple[RunSettings, TaskSpace]], options: Options) -> dict[str, Leaderboard]:
@@ -334,8 +316,7 @@ def _missing_references(
 
 def _trainings_to_come(todo: Sequence[LiveRun], runs: Sequence[LiveRun], store: Store, options: Options) -> str:
     """How many trainings the runs that are not finished will do at most, and what for."""
-    evaluated = store.all_evaluated()
-    search = sum((r.settings.budget - evaluated.get(r.record.id, 0)) * r.settings.replicates for r in todo)
+    search = sum((r.settings.budget - store.evaluated(r.record.id)) * r.settings.replicates for r in todo)
     confirm = sum((r.settings.tasks or len(CHECKPOINTS)) * r.settings.confirm for r in todo)
     references = sum(len(labelings) * r.settings.confirm for r, labelings in _missing_references(runs, store, options))
     return (

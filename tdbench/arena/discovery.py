@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.arena.live_run import Ask, Confirm, LiveRun, Restart, checked_scores
+from tdbench.arena.live_run import Ask, Confirm, LiveRun, Restart
 from tdbench.arena.worker import Turn, most_recommended
 from tdbench.searchers.searcher import Problem
 from tdbench.space.labelings import LabelVectors
 from tdbench.space.similarity import Dissimilar
-from tdbench.store.log import Asked, Member
-
-_MAX_SEED = 2**32
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a run was told of each labeling that was evaluated.
-
-    Attributes:
-        labels: (m, N) distinct labelings, in the order in which they were first evaluated.
-        taskness: (m,) mean over its evaluations.
-        evaluations: (m,) how many there were.
-    """
-
-    labels: LabelVectors
-    taskness: NDArray[np.float64]
-    evaluations: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, labels: LabelVectors, taskness: NDArray[np.float64]) -> Told:
-        """Of the (n, N) labelings of n evaluations, and their (n,) taskness."""
-        _, first, which, counts = np.unique(labels, axis=0, return_index=True, return_inverse=True, return_counts=True)
-        sums = np.bincount(which.ravel(), taskness, minlength=len(counts))
-        order = np.argsort(first)
-        return cls(labels[first[order]], (sums / counts)[order], counts[order])
-
-    @property
-    def best_first(self) -> LabelVectors:
-        """(m, N) labelings by mean taskness; of equals the one that was evaluated first."""
-        best: LabelVectors = self.labels[np.argsort(-self.taskness, kind="stable")]
-        return best
-
-    def member(self, labels: LabelVectors) -> Member:
-        """An (N,) labeling as a member of a library."""
-        found = np.flatnonzero((self.labels == labels).all(axis=1))
-        if not len(found):
-            return Member(labels, math.nan, 0)
-        return Member(labels, float(self.taskness[found[0]]), int(self.evaluations[found[0]]))
+from tdbench.store.log import Asked, Member, Told
 
 
 class Discovery(LiveRun):
@@ -59,9 +20,11 @@ class Discovery(LiveRun):
 
     Attributes:
         found: (m, N) labelings of the library so far, m <= K.
+        members: the library, in the order in which it was chosen; empty until the search is over.
     """
 
     found: LabelVectors
+    members: list[Member]
     _refusals: list[NDArray[np.bool_]]  # (n,) of every ask so far
 
     @property
@@ -80,18 +43,13 @@ class Discovery(LiveRun):
         """How many proposals were too similar to what was found before, and were not evaluated."""
         return int(sum(mask.sum() for mask in self._refusals))
 
-    def members(self) -> list[Member]:
-        """The library, in the order in which it was chosen."""
-        told = self.told
-        return [told.member(labels) for labels in self.found]
-
     def forget(self) -> None:
         super().forget()
         self._refusals = []
 
     def _begin(self) -> None:
         self.found = np.zeros((0, self.space.n), dtype=np.uint8)
-        self._refusals = []
+        self.members, self._refusals = [], []
 
     def _due_checkpoints(self) -> list[float]:
         return []  # a library has none
@@ -106,6 +64,8 @@ class Discovery(LiveRun):
         self.found = np.concatenate([self.found, chosen])
 
     def _need_confirmation(self) -> None:
+        told = self.told
+        self.members = [told.member(labels) for labels in self.found]
         self.searching = False
         self.need = Confirm(self.found)
 
@@ -120,13 +80,10 @@ class JointDiscovery(Discovery):
         ends = self._to_ask == 0 and self.settings.recommend != "best"
         return Turn(tell, recommend_many=most_recommended(self.settings.tasks) if ends else 0, ask=self._to_ask)
 
-    def _checked_recommendation(self, recommended: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        dim = self.reduction.dim
-        if recommended is None or self.settings.recommend == "best":
-            return np.zeros((0, dim))
-        if recommended.ndim != 2 or len(recommended) > most_recommended(self.settings.tasks):
-            return checked_scores(recommended, (most_recommended(self.settings.tasks), dim), "recommend_many")
-        return checked_scores(recommended, (len(recommended), dim), "recommend_many")
+    def _recommendation_shape(self, recommended: NDArray[np.float64]) -> tuple[tuple[int, int], str]:
+        most = most_recommended(self.settings.tasks)
+        count = len(recommended) if recommended.ndim == 2 and len(recommended) <= most else most
+        return (count, self.reduction.dim), "recommend_many"
 
     def _take(self, own: LabelVectors, labels: LabelVectors) -> None:
         if len(labels):
@@ -187,4 +144,4 @@ class RoundsDiscovery(Discovery):
 
 def round_seed(seed: int, number: int) -> int:
     """The seed of the searcher of that round (0, 1, ...) of a run with that seed."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) % _MAX_SEED
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -261,10 +261,13 @@ class LiveRun:
 
     def _checked_recommendation(self, recommended: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """(m, dim) vectors that the searcher recommends. Raises InvalidAnswer for anything else."""
-        dim = self.reduction.dim
         if recommended is None or self.settings.recommend == "best":
-            return np.zeros((0, dim))
-        return checked_scores(recommended, (1, dim), "recommend")
+            return np.zeros((0, self.reduction.dim))
+        return checked_scores(recommended, *self._recommendation_shape(recommended))
+
+    def _recommendation_shape(self, recommended: NDArray[np.float64]) -> tuple[tuple[int, int], str]:
+        """The shape that what the searcher recommends must have, and the method that gave it."""
+        return (1, self.reduction.dim), "recommend"
 
     def _take(self, own: LabelVectors, labels: LabelVectors) -> None:
         """The searcher recommends `own` (0 or 1, N), and asked for the (n, N) labelings; none where its search ends."""

@@ -311,7 +311,7 @@ class Arena:
     def _end(self, run: LiveRun, end: End) -> None:
         self.progress.skip(run.settings.budget - run.evaluations)
         row = leaderboard_row(run, end.status, end.error, self.store)
-        members = run.members() if isinstance(run, Discovery) and row.status == "ok" else []
+        members = run.members if isinstance(run, Discovery) and row.status == "ok" else []
         self.store.finish(run.record.id, row.status, row.error, row.seconds, row_to_json(row), run.recommended, members)
         run.forget()
         self._counted.pop(run, None)

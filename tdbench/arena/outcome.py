@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,8 +14,8 @@ from tdbench.arena.discovery import Discovery
 from tdbench.arena.live_run import LiveRun
 from tdbench.base import environment
 from tdbench.space.score import standard_error
-from tdbench.store import worth
-from tdbench.store.log import Store
+from tdbench.store.library import TaskLibrary
+from tdbench.store.log import Member, Store
 from tdbench.store.rows import CHECKPOINTS, COLUMNS, EACH, Row, checkpoint_column
 
 
@@ -72,7 +73,7 @@ def _recommendation(run: LiveRun, store: Store, distinct: int) -> dict[str, Any]
 
 def _library(run: Discovery, store: Store, status: str) -> dict[str, Any]:
     """What a run that discovers several labelings has found; without a library where it failed."""
-    told, tasks = run.told, run.settings.tasks
+    told = run.told
     trained = len(told.labels) if run.settings.noise == "frozen" else int(told.evaluations.sum())
     columns: dict[str, Any] = {
         **{checkpoint_column(share): math.nan for share in CHECKPOINTS},
@@ -82,24 +83,38 @@ def _library(run: Discovery, store: Store, status: str) -> dict[str, Any]:
     }
     if status != "ok":
         return columns
-    members = run.members()
-    values = [store.confirmed(run.space.identity, run.tag, m.labels, run.settings.confirm) for m in members]
-    confirmed = np.stack([v for v in values if v is not None])  # (m, replicates): an ended run has confirmed all
-    means, told_means = confirmed.mean(axis=1), np.array([m.told for m in members])
-    order = worth.best_first(means)
-    recall = worth.recall(run.found, run.space.reference_tasks)
+    library = library_of(run, run.members, store)
+    recall = library.recall()
     return {
         **columns,
-        "told": worth.quality(told_means, tasks),
-        "confirmed": worth.quality(means, tasks),
-        "confirmed_se": worth.quality_se(confirmed, tasks),
-        "told_each": _joined(told_means[order]),
-        "confirmed_each": _joined(means[order]),
-        "confirmed_se_each": _joined([standard_error(confirmed[i]) for i in order]),
-        "effective_number": worth.effective_number(run.rule.similarity(run.found, run.found)),
+        "told": library.told_qd,
+        "confirmed": library.confirmed_qd,
+        "confirmed_se": library.confirmed_qd_se,
+        "told_each": _joined(library.told),
+        "confirmed_each": _joined(library.confirmed),
+        "confirmed_se_each": _joined(library.confirmed_se),
+        "effective_number": library.effective_number,
         "recalled": recall.recalled,
         "recalled_by_chance": recall.expected,
     }
+
+
+def library_of(run: LiveRun, members: Sequence[Member], store: Store) -> TaskLibrary:
+    """The library of these members, which the run has discovered and confirmed."""
+    space, confirm = run.space, run.settings.confirm
+    confirmed = [store.confirmed(space.identity, run.tag, member.labels, confirm) for member in members]
+    return TaskLibrary.of(
+        space,
+        np.stack([member.labels for member in members]),
+        np.stack([values for values in confirmed if values is not None]),  # a run that ends well has confirmed all
+        engine=run.tag,
+        told=[member.told for member in members],
+        evaluations=[member.evaluations for member in members],
+        searchers=run.settings.full_name,
+        runs=run.record.id,
+        tasks=run.settings.tasks,
+        max_similarity=run.settings.max_similarity,
+    )
 
 
 def _joined(values: Any) -> str:

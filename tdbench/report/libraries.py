@@ -14,6 +14,7 @@ from tdbench.report.charts import Chart, Group, empty_chart, end_labels, set_lim
 from tdbench.report.pictures import MOST_IN_STRIP, montage, one_line
 from tdbench.report.style import CONFIRMED_COLOUR, INK, MARKERS, PALE_INK, SERIES, TOLD_COLOUR, ZERO
 from tdbench.store.library import TaskLibrary
+from tdbench.store.log import Told
 from tdbench.store.worth import confirmed_interval, quality
 
 Pixels = NDArray[np.uint8]
@@ -200,7 +201,6 @@ def _first_evaluated(labels: Pixels, own: Pixels) -> float:
 
 def _told_quality(library: TaskLibrary, labels: Pixels, told: NDArray[np.float64]) -> float:
     """Told QD of the library that greedy choice by mean told taskness makes of these evaluations."""
-    distinct, which, counts = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
-    mean = np.bincount(which.ravel(), told, minlength=len(counts)) / counts
-    chosen = library.rule.choose(distinct, np.argsort(-mean, kind="stable"), library.tasks)
-    return quality(mean[chosen], library.tasks)
+    so_far = Told.of(labels, told)
+    chosen = library.rule.choose(so_far.labels, np.argsort(-so_far.taskness, kind="stable"), library.tasks)
+    return quality(so_far.taskness[chosen], library.tasks)

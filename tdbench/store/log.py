@@ -135,6 +135,42 @@ class Member:
     evaluations: int
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a run was told of each labeling that was evaluated.
+
+    Attributes:
+        labels: (m, N) distinct labelings, in the order in which they were first evaluated.
+        taskness: (m,) mean over its evaluations.
+        evaluations: (m,) how many there were.
+    """
+
+    labels: LabelVectors
+    taskness: NDArray[np.float64]
+    evaluations: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: LabelVectors, taskness: NDArray[np.float64]) -> Told:
+        """Of the (n, N) labelings of n evaluations, and their (n,) taskness."""
+        _, first, which, counts = np.unique(labels, axis=0, return_index=True, return_inverse=True, return_counts=True)
+        sums = np.bincount(which.ravel(), taskness, minlength=len(counts))
+        order = np.argsort(first)
+        return cls(labels[first[order]], (sums / counts)[order], counts[order])
+
+    @property
+    def best_first(self) -> LabelVectors:
+        """(m, N) labelings by mean taskness; of equals the one that was evaluated first."""
+        best: LabelVectors = self.labels[np.argsort(-self.taskness, kind="stable")]
+        return best
+
+    def member(self, labels: LabelVectors) -> Member:
+        """An (N,) labeling as a member of a library."""
+        found = np.flatnonzero((self.labels == labels).all(axis=1))
+        if not len(found):
+            return Member(labels, math.nan, 0)
+        return Member(labels, float(self.taskness[found[0]]), int(self.evaluations[found[0]]))
+
+
 def run_attempt(run: str) -> tuple[str, int]:
     """Key and attempt of a run's id, ``KEY-ATTEMPT``; attempt 0 of anything else that stands in a leaderboard."""
     key, _, attempt = run.rpartition("-")
