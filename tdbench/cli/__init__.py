@@ -15,7 +15,8 @@ from typing import NoReturn
 try:
     import click
 
-    from tdbench.base.errors import UserError, cut, nearest, printable
+    from tdbench.base.errors import UserError, cut, printable
+    from tdbench.cli.options import Named
 except KeyboardInterrupt:  # Ctrl-C while Python starts
     sys.stderr.write("error: stopped\n")
     raise SystemExit(130) from None
@@ -30,7 +31,7 @@ COMMANDS = (
 )
 
 
-class Commands(click.Group):
+class Commands(Named):
     """A group that imports a command's module when the command is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -42,13 +43,6 @@ class Commands(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f"tdbench.cli.{name}"), name)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"unknown command {args[0]!r}{nearest(args[0], COMMANDS)}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tdbench.base.errors import escaped
 from tdbench.cli.options import PATH, interruptible
+from tdbench.cli.printing import conclude
 from tdbench.cli.run_options import discovery_options, one_run_options, shared_options
 
 
@@ -24,7 +23,7 @@ def discover(to_json: Path | None, **settings: Any) -> None:
     """Search one space for several labelings, different from each other, and confirm each of them."""
     from tdbench.api import discover as run_discovery
     from tdbench.base.files import check_target, write_bytes
-    from tdbench.leaderboard.summary import discovery_document, discovery_summary, replaced_rows
+    from tdbench.leaderboard.summary import discovery_document, discovery_summary
 
     if to_json is not None:
         check_target(to_json)
@@ -32,9 +31,4 @@ def discover(to_json: Path | None, **settings: Any) -> None:
         result = run_discovery(**settings, progress=True)
     if to_json is not None:
         write_bytes(to_json, (json.dumps(discovery_document(result), indent=1) + "\n").encode())
-    for line in discovery_summary(result):
-        print(escaped(line))
-    for line in replaced_rows([result]):
-        print(escaped(line), file=sys.stderr)
-    if result.row.status != "ok":
-        raise click.exceptions.Exit(1)
+    conclude(result, discovery_summary(result))

@@ -5,16 +5,45 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from tdbench.base.errors import escaped
+from tdbench.base.errors import escaped, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH: click.Path = click.Path(path_type=Path)
+
+
+class Named(click.Group):
+    """A group that says which of its commands was meant.
+
+    Attributes:
+        what: how a message calls them.
+    """
+
+    what = "command"
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            raise click.UsageError(f"unknown {self.what} {args[0]!r}{nearest(args[0], known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[F], F]:
+    """A decorator for a command that has these options, in the order of its help page."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def plugin_option(command: F) -> F:

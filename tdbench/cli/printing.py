@@ -7,6 +7,7 @@ import html
 import io
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,8 @@ from tdbench.base.table import Table
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+    from tdbench.store.result import Result
+
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("table", "csv", "md", "json")
 _PROSE_WIDTH = 30  # characters that a last column of words keeps on a narrow terminal
@@ -29,6 +32,18 @@ def format_option(command: F) -> F:
     return click.option(
         "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print it."
     )(command)
+
+
+def conclude(result: Result, lines: Sequence[str]) -> None:
+    """Print what a run has come to, and end with status 1 where it failed."""
+    from tdbench.leaderboard.summary import replaced_rows
+
+    for line in lines:
+        print(escaped(line))
+    for line in replaced_rows([result]):
+        print(escaped(line), file=sys.stderr)
+    if result.row.status != "ok":
+        raise click.exceptions.Exit(1)
 
 
 def show(

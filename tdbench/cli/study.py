@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tdbench.base.errors import UserError, nearest, printable
-from tdbench.cli.options import PATH, interruptible, names, numbers
+from tdbench.base.errors import UserError, printable
+from tdbench.cli.options import PATH, Named, interruptible, names, numbers
 from tdbench.settings import Options
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ _COMMON: list[click.Parameter] = [
 ]  # fmt: skip
 
 
-class Studies(click.Group):
+class Studies(Named):
     """A group whose commands are made from the studies' settings."""
+
+    what = "study"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from tdbench.studies import NAMES
@@ -46,14 +48,6 @@ class Studies(click.Group):
         if cmd_name == "all":
             return _all_command()
         return _study_command(load_study(cmd_name)) if cmd_name in NAMES else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        names = self.list_commands(ctx)
-        if args and args[0] not in names and not args[0].startswith("-"):
-            raise click.UsageError(f"unknown study {args[0]!r}{nearest(args[0], names)}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.command(cls=Studies, no_args_is_help=True)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tdbench.base.errors import escaped, nearest
-from tdbench.cli.options import PATH, names
+from tdbench.base.errors import escaped
+from tdbench.cli.options import PATH, Named, with_options
 from tdbench.cli.printing import format_option, show
-from tdbench.cli.run_options import default
-from tdbench.engine.protocol import SPLITS
+from tdbench.cli.run_options import common, default
 from tdbench.settings import MOST, Options
 from tdbench.space.settings import SPACE_COLUMNS
 from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY
@@ -20,51 +19,23 @@ from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY
 if TYPE_CHECKING:
     from tdbench.store.library import TaskLibrary
 
-F = TypeVar("F", bound=Callable[..., Any])
 FILES = click.argument("files", nargs=-1, type=PATH, required=True, metavar="FILE...")
 
 _SPACE: list[Callable[[Any], Any]] = [
-    click.option("--data", help="digits, cifar10, cifar100 or the path of an .npz.", **default("data")),
-    click.option("--classes", callback=names, help="Class names, the first one class A; random ones by default."),
-    click.option("--n", type=int, help="Images in the space.", **default("n")),
-    click.option("--ratio", type=int, help="Negatives per positive.", **default("ratio")),
-    click.option("--space-seed", type=int, help="Draws the image set.", **default("space_seed")),
-    click.option("--split", type=click.Choice(SPLITS), help="Train/validation split.", **default("split")),
-    click.option("--steps", type=int, help="Adam steps of a training.", **default("steps")),
-    click.option("--lr", type=float, help="Adam's learning rate.", **default("lr")),
+    *(common(name) for name in ("data", "classes", "n", "ratio", "space_seed", "split", "steps", "lr")),
     click.option("--confirm", type=int, help="Replicates that score each labeling.", **default("confirm")),
 ]
 _TRAINING: list[Callable[[Any], Any]] = [
     click.option("--sealed", type=PATH, metavar="KEYFILE", help="Confirm on the replicates that this key draws."),
-    click.option("--data-dir", type=click.Path(), help="Folder of the CIFAR sets, in torchvision's layout."),
-    click.option("--download", is_flag=True, help="Fetch a CIFAR set that is not there."),
-    click.option("--engine", help="auto, native, cuda, batched or reference.", **default("engine")),
-    click.option("--device", help="auto, cpu or cuda.", **default("device")),
-    click.option("--threads", type=int, help="CPU threads of the engine; one per core by default."),
+    *(common(name) for name in ("data_dir", "download", "engine", "device", "threads")),
 ]
 
 
-def _options(options: list[Callable[[Any], Any]]) -> Callable[[F], F]:
-    def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-class TaskCommands(click.Group):
-    """A group that says which command was meant."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise click.UsageError(f"unknown command {args[0]!r}{nearest(args[0], self.commands)}", ctx)
-        return super().resolve_command(ctx, args)
+class TaskCommands(Named):
+    """A group whose help page has its commands in the order below."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of the definitions below
+        return list(self.commands)
 
 
 @click.command(cls=TaskCommands, no_args_is_help=True)
@@ -100,8 +71,8 @@ def show_tasks(files: tuple[Path, ...], threshold: float | None, form: str) -> N
 @tasks.command("score")
 @click.argument("file", type=PATH)
 @click.option("--out", type=PATH, required=True, metavar="NAME.npz", help="The task library to write.")
-@_options(_SPACE)
-@_options(_TRAINING)
+@with_options(_SPACE)
+@with_options(_TRAINING)
 @format_option
 @click.pass_context
 def score_tasks(context: click.Context, /, file: Path, out: Path, form: str, **given: Any) -> None:
@@ -189,7 +160,7 @@ def compare_tasks(files: tuple[Path, ...], form: str) -> None:
     help="Networks for each task; as many as confirmed it by default.",
 )
 @click.option("--picture", type=PATH, metavar="FILE.png|.svg", help="Also draw each task with the images at both ends.")
-@_options(_TRAINING)
+@with_options(_TRAINING)
 @format_option
 def extend_tasks(file: Path, picture: Path | None, form: str, **given: Any) -> None:
     """Let the networks of each task vote on all images of the source that are outside of its set.
