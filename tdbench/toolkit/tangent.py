@@ -89,20 +89,24 @@ def _mean_kernel(
 
 def _layer_kernels(net: Network, x: torch.Tensor) -> Iterator[torch.Tensor]:
     """The (N, N) kernel of each layer's weights and biases; their sum is the network's."""
-    parts = [_gradient_parts(net, chunk) for chunk in x.split(CHUNK)]
-    for layer_parts in zip(*parts, strict=True):
-        inputs, signals, biases = (torch.cat(columns) for columns in zip(*layer_parts, strict=True))
+    for inputs, signals, biases in _layer_gradients(net, x):
         yield (inputs @ inputs.T) * (signals @ signals.T) + biases @ biases.T
 
 
 def _adam_layer_kernels(net: Network, x: torch.Tensor) -> Iterator[torch.Tensor]:
-    parts = [_gradient_parts(net, chunk) for chunk in x.split(CHUNK)]
-    for layer_parts in zip(*parts, strict=True):
-        inputs, signals, biases = (torch.cat(columns) for columns in zip(*layer_parts, strict=True))
+    for inputs, signals, biases in _layer_gradients(net, x):
         weights = (inputs[:, :, None] * signals[:, None, :]).flatten(1)
         for gradients in (weights, biases):  # (N, parameters)
             size = (gradients**2).mean(dim=0).sqrt()
             yield (gradients / torch.where(size > 0, size, 1)) @ gradients.T
+
+
+def _layer_gradients(net: Network, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """For each layer the parts of `_gradient_parts`, of all images."""
+    parts = [_gradient_parts(net, chunk) for chunk in x.split(CHUNK)]
+    for layer_parts in zip(*parts, strict=True):
+        inputs, signals, biases = (torch.cat(columns) for columns in zip(*layer_parts, strict=True))
+        yield inputs, signals, biases
 
 
 def _gradient_parts(net: Network, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
