@@ -19,16 +19,13 @@ from tdbench.leaderboard.threshold import checked_threshold, task_threshold
 from tdbench.report.pictures import write_run_picture
 from tdbench.searchers.catalogue import find_plugins
 from tdbench.searchers.reduction import IDENTITY
-from tdbench.settings import MOST, MOST_TASKS, Options, RunSettings
+from tdbench.settings import MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
 from tdbench.space.sources import load_source
 from tdbench.store.curves import RememberedTrainings
 from tdbench.store.result import Result, picture_path
 
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
 OPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Options))
-_ONE_LABELING: dict[str, Any] = {
-    name: RunSettings.__dataclass_fields__[name].default for name in ("protocol", "max_similarity")
-}
 
 
 def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, **settings: Any) -> Result:
@@ -154,7 +151,7 @@ def bench(
     if math.prod(map(len, axes.values())) > MOST:
         raise UserError(f"bench can have at most {MOST} runs, got {math.prod(map(len, axes.values()))}")
     points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
-    runs = [replace(base, **point, **({} if point["tasks"] else _ONE_LABELING)) for point in points]
+    runs = [replace(base, **point, **({} if point["tasks"] else ONE_LABELING)) for point in points]
     plugins = find_plugins(options.plugins, searchers=[run.searcher for run in runs], extra_must_load=True)
     if any(run.reduction == IDENTITY for run in runs):
         runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]

@@ -27,6 +27,7 @@ from tdbench.space.task_space import NOISE_MODES, TaskSpace
 DEFAULT_OUT = "tdbench-results"
 RECOMMEND_RULES = ("searcher", "best")
 PROTOCOLS = ("joint", "rounds")
+ONE_LABELING: dict[str, Any] = {"protocol": "joint", "max_similarity": DEFAULT_MAX_SIMILARITY}  # of an ordinary run
 RACE = "race"
 LEAST_RACE = 4  # evaluations: two candidates, twice each
 MOST_TASKS = 1000  # labelings of a library: they are confirmed one by one, and compared pair by pair
@@ -77,8 +78,8 @@ class RunSettings(SpaceSettings):
     reduction: str = later(IDENTITY)
     sealed: str = later("")
     tasks: int = later(0)
-    protocol: str = later("joint")
-    max_similarity: float = later(DEFAULT_MAX_SIMILARITY)
+    protocol: str = later(ONE_LABELING["protocol"])
+    max_similarity: float = later(ONE_LABELING["max_similarity"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,8 +123,8 @@ class RunSettings(SpaceSettings):
 
     def _check_discovery(self) -> None:
         if not self.tasks:
-            for name in ("protocol", "max_similarity"):
-                if getattr(self, name) != RunSettings.__dataclass_fields__[name].default:
+            for name, value in ONE_LABELING.items():
+                if getattr(self, name) != value:
                     raise UserError(f"{shown(name)} is for runs that discover several tasks; give tasks, such as 16")
             return
         if race_share(self.recommend) is not None:

@@ -6,6 +6,7 @@ an `OverallTable` has intervals over spaces, and the two are never mixed.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -118,7 +119,7 @@ class Standing:
     failures: dict[str, int]
     distinct: float
 
-    @property
+    @functools.cached_property
     def library(self) -> Libraries:
         """What its runs discovered, where they discover several labelings."""
         return Libraries.of([run.row for run in self.runs if not run.failed])

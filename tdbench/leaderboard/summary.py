@@ -13,6 +13,7 @@ from tdbench.store.library import TaskLibrary
 from tdbench.store.result import Result
 from tdbench.store.worth import quality, tasks_above
 
+_SCORED = ("told", "confirmed", "confirmed_se")
 _SHOWN = 12  # positives of a labeling that are listed
 _KINDS = {"class": "class task", "pixel": "pixel statistic"}
 
@@ -63,14 +64,11 @@ def discovery_document(result: Result) -> dict[str, Any]:
         "tasks": []
         if library is None
         else [
-            {"labels": labels, "told": _known(told), "confirmed": _known(confirmed), "confirmed_se": _known(se)}
-            for labels, told, confirmed, se in zip(
-                library.labels.tolist(),
-                library.told.tolist(),
-                library.confirmed.tolist(),
-                library.confirmed_se.tolist(),
-                strict=True,
-            )
+            {
+                "labels": record["labels"],
+                **{name: _known(record[name]) for name in _SCORED},
+            }
+            for record in library.records()
         ],
     }
 

@@ -17,7 +17,7 @@ from tdbench.base.files import check_target, read_npz, whole_file
 from tdbench.space.references import ReferenceTask
 from tdbench.space.settings import SpaceSettings
 from tdbench.store import csv_file
-from tdbench.store.rows import _format as cell_text
+from tdbench.store.rows import cell_text
 
 FORMAT, VERSION = "tdbench task library", 1
 COLUMNS = ("confirmed", "confirmed_se", "told", "evaluations", "searcher", "run", "positives", "labels")

@@ -295,7 +295,7 @@ def _with_columns(content: Content, needed: Sequence[str]) -> Content:
     missing = [column for column in needed if column not in content.header]
     width = len(content.header)
     defaults = {field.name: field.default for field in dataclasses.fields(Row)}
-    added = [_format(defaults[column]) for column in missing]
+    added = [cell_text(defaults[column]) for column in missing]
     lines = [[*cells[:width], *added, *cells[width:]] for cells in content.lines]
     return replace(content, header=[*content.header, *missing], lines=lines)
 
@@ -321,13 +321,13 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def _digest(row: Row) -> bytes:
     """16 bytes that are equal where a run has the same result, whenever that was."""
-    cells = [_format(getattr(row, column)) for column in COLUMNS if column not in CLOCKS]
+    cells = [cell_text(getattr(row, column)) for column in COLUMNS if column not in CLOCKS]
     return hashlib.sha256("\n".join(cells).encode()).digest()[:16]
 
 
 def line_of(row: Row, header: Sequence[str]) -> list[str]:
     """The cells of a row in the order of a file's header; empty in columns that are not ours."""
-    return [_format(getattr(row, column)) if column in COLUMNS else "" for column in header]
+    return [cell_text(getattr(row, column)) if column in COLUMNS else "" for column in header]
 
 
 def row_of(cells: Sequence[str], header: Sequence[str]) -> Row:
@@ -365,10 +365,11 @@ def _of_json(column: str, value: Any) -> Any:
 
 def _is_default(row: Row, column: str) -> bool:
     """Whether a later column has nothing to say in that row."""
-    return column not in _NO_DEFAULT and _format(getattr(row, column)) == _format(getattr(type(row), column))
+    return column not in _NO_DEFAULT and cell_text(getattr(row, column)) == cell_text(getattr(type(row), column))
 
 
-def _format(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """A value as the text of a cell, which spreadsheets and pandas leave as it is."""
     if isinstance(value, float):
         return "" if math.isnan(value) else repr(value)
     if not isinstance(value, str):

@@ -124,9 +124,14 @@ def recall(members: LabelVectors, references: Sequence[ReferenceTask]) -> Recall
         shared = np.maximum(shared, positives - shared)
     most = shared.max(axis=1)
     reached = chance_of_overlap(n, positives, len(members))
-    least = np.flatnonzero(reached < RECALL_CHANCE)
-    expected = len(known) * float(reached[least[0]]) if len(least) else 0.0
+    expected = len(known) * hit_by_chance(n, positives, len(members))
     return Recall(names, kinds, most, shared.argmax(axis=1), reached[most], reached[most] < RECALL_CHANCE, expected)
+
+
+def hit_by_chance(n: int, positives: int, labelings: int) -> float:
+    """The probability that the best of so many random labelings hits a reference task."""
+    reached = chance_of_overlap(n, positives, labelings)
+    return float(reached[reached < RECALL_CHANCE].max(initial=0.0))
 
 
 def chance_of_overlap(n: int, positives: int, labelings: int) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ from tdbench.space.settings import check_seed
 from tdbench.space.similarity import Dissimilar
 from tdbench.store.library import TaskLibrary
 from tdbench.store.result import Result
-from tdbench.store.worth import chance_of_overlap, recall
+from tdbench.store.worth import Recall, hit_by_chance, recall
 from tdbench.studies._common import draw_estimates, label_axes, panels, setting, shown
 from tdbench.studies._lab import Findings, Lab
 
@@ -72,6 +72,11 @@ class Settings:
     @property
     def names(self) -> list[str]:
         return [name.strip() for name in self.searchers.split(",") if name.strip()]
+
+    @property
+    def positives(self) -> int:
+        """P."""
+        return self.n // (self.ratio + 1)
 
     @property
     def limits(self) -> list[float]:
@@ -123,9 +128,9 @@ def _rows(result: Result) -> Iterator[dict[str, Any]]:
             "confirmed": library.confirmed[k - 1],
             "confirmed_se": library.confirmed_se[k - 1],
             "told": library.told[k - 1],
-            "classes_found": found,
-            "classes": len(_classes(library)),
-            "classes_by_chance": _by_chance(library, k),
+            "classes_found": found.recalled,
+            "classes": len(found.names),
+            "classes_by_chance": found.expected,
             "confirmed_qd": result.row.confirmed,
             "told_qd": result.row.told,
         }
@@ -135,13 +140,9 @@ def _classes(library: TaskLibrary) -> list[ReferenceTask]:
     return [task for task in library.references if task.kind == "class"]
 
 
-def _class_recall(library: TaskLibrary, k: int) -> int:
-    """How many class tasks the k best labelings have found again."""
-    return recall(library.labels[:k], _classes(library)).recalled
-
-
-def _by_chance(library: TaskLibrary, k: int) -> float:
-    return recall(library.labels[:k], _classes(library)).expected
+def _class_recall(library: TaskLibrary, k: int) -> Recall:
+    """Which class tasks the k best labelings have found again."""
+    return recall(library.labels[:k], _classes(library))
 
 
 def _of(results: Sequence[Result], searcher: str, similarity: float) -> list[TaskLibrary]:
@@ -174,13 +175,13 @@ def _figure(settings: Settings, results: Sequence[Result]) -> Figure:
         colour = SERIES[i % len(SERIES)]
         points = [_over_sets(column.tolist()) for column in np.stack([library.by_rank for library in libraries]).T]
         draw_estimates(by_rank, ks, points, colour, name)
-        found = [_over_sets([_class_recall(library, min(k, len(library))) for library in libraries]) for k in ks]
+        found = [_over_sets([_class_recall(library, k).recalled for library in libraries]) for k in ks]
         draw_estimates(classes, ks, found, colour, name)
     for axes in (by_rank, classes):
         axes.xaxis.get_major_locator().set_params(integer=True)
     by_rank.axhline(0, color=ZERO, linewidth=0.8)
     by_rank.legend(fontsize=8, frameon=False)
-    chance = [len(_known_classes(results)) * _hit_by_chance(settings, k) for k in ks]
+    chance = [len(_known_classes(results)) * hit_by_chance(settings.n, settings.positives, k) for k in ks]
     classes.plot(ks, chance, color=PALE_INK, linestyle="--", linewidth=1, label="chance")
     classes.legend(fontsize=8, frameon=False)
     _draw_counts(counts, settings, results)
@@ -189,12 +190,6 @@ def _figure(settings: Settings, results: Sequence[Result]) -> Figure:
 
 def _known_classes(results: Sequence[Result]) -> list[ReferenceTask]:
     return next(_classes(result.library) for result in results if result.library is not None)
-
-
-def _hit_by_chance(settings: Settings, k: int) -> float:
-    reached = chance_of_overlap(settings.n, settings.n // (settings.ratio + 1), k)
-    rare = reached[reached < 0.005]
-    return float(rare[0]) if len(rare) else 0.0
 
 
 def _draw_counts(axes: Axes, settings: Settings, results: Sequence[Result]) -> None:
@@ -218,7 +213,7 @@ def _paragraph(settings: Settings, results: Sequence[Result], failed: int) -> st
         libraries = _of(results, name, first)
         if libraries:
             quality = _over_sets([library.confirmed_qd for library in libraries])
-            found = _over_sets([_class_recall(library, len(library)) for library in libraries])
+            found = _over_sets([_class_recall(library, len(library)).recalled for library in libraries])
             parts.append(
                 f"{name}: confirmed QD {shown(quality)}, {shown(_over_sets(_clear(libraries)), 1)} of {settings.tasks} "
                 f"labelings of at least {CLEAR:g}, {shown(found, 1)} class tasks found again"
@@ -229,7 +224,7 @@ def _paragraph(settings: Settings, results: Sequence[Result], failed: int) -> st
         if (libraries := _of(results, settings.names[0], limit))
     ]
     classes = len(_known_classes(results))
-    chance = classes * _hit_by_chance(settings, settings.tasks)
+    chance = classes * hit_by_chance(settings.n, settings.positives, settings.tasks)
     return (
         f"{settings.tasks} labelings with {settings.budget} evaluations on each of {settings.sets} image sets of "
         f"{source} (N = {settings.n}, 1:{settings.ratio}), each confirmed on {settings.confirm} replicates; means over "
@@ -241,5 +236,5 @@ def _paragraph(settings: Settings, results: Sequence[Result], failed: int) -> st
 
 
 def _ceiling(settings: Settings, limit: float) -> str:
-    most = Dissimilar(settings.n, settings.n // (settings.ratio + 1), limit).most_labelings
+    most = Dissimilar(settings.n, settings.positives, limit).most_labelings
     return f"{most:,}" if np.isfinite(most) else "very many"
