@@ -19,9 +19,9 @@ FLAGS = [
 ]
 ISA_FLAGS = {"base": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
-    ISA_FLAGS["avx2"] = ["-mavx2", "-mfma", "-mtune=haswell"]
+    ISA_FLAGS["avx2"] = ["-mavx2", "-mfma", "-mbmi", "-mtune=haswell"]
     ISA_FLAGS["avx512"] = [
-        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
+        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mbmi"),
         *("-mtune=icelake-server", "-mprefer-vector-width=512"),
     ]
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write it for machines.")
 @click.option("--plot", "plot_file", type=PATH, metavar="FILE.png", help="Draw trainings/s over B.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--threads", type=int, help="CPU threads of every engine and of the peak.  [default: one per core]")
 @click.option("--markdown", is_flag=True, help="The same as --format md: the table as docs/performance.md has it.")
 @click.option("--searchers", is_flag=True, help="Measure ask and tell of the searchers instead of the engines.")
 @click.option("--bookkeeping", is_flag=True, help="Measure logs, leaderboards and locks by their size instead.")
@@ -38,6 +39,7 @@ def perf(
     json_file: Path | None,
     plot_file: Path | None,
     device: str,
+    threads: int | None,
     markdown: bool,
     searchers: bool,
     bookkeeping: bool,
@@ -52,10 +54,10 @@ def perf(
 
     if searchers and bookkeeping:
         raise UserError("--searchers and --bookkeeping are two measurements; take one at a time")
-    if (searchers or bookkeeping) and (full or plot_file or device != "auto"):
+    if (searchers or bookkeeping) and (full or plot_file or device != "auto" or threads is not None):
         raise UserError(
             f"{'--searchers takes --budget,' if searchers else '--bookkeeping takes'} --json, --format and "
-            "--markdown; --full, --plot and --device are for engines"
+            "--markdown; --full, --plot, --device and --threads are for engines"
         )
     if budget is not None and not searchers:
         raise UserError("--budget goes with --searchers")
@@ -80,7 +82,7 @@ def perf(
         else:
             from tdbench.perf.engines import default_plan, measure, resolve_device
 
-            benchmark = measure(default_plan(resolve_device(device), full), device, tell)
+            benchmark = measure(default_plan(resolve_device(device), full), device, tell, threads)
     form = "md" if markdown else form
     if searchers:
         _show_costs(costs, json_file, form)

@@ -3,7 +3,8 @@
 // In every layer, the lanes of a vector hold the dimension that fills them and that allows work to be skipped:
 //   forward     conv1: lanes are pooling windows (all images in a row); conv2 and dense layers: output channels.
 //   backward    lanes are the taps of a kernel row. Of a 2x2 pooling window only the maximum passes a gradient on, so
-//               one row of taps per window and channel is enough, not four. Validation images are left out.
+//               one row of taps per window and channel is enough, not four, and none where ReLU gave 0. Validation
+//               images are left out.
 // One network per lane (shared images, dense arithmetic everywhere) is slower: pooling maxima and validation images
 // differ from lane to lane, so nothing can be skipped, and 16 networks do not fit into the caches.
 //
@@ -57,18 +58,26 @@ constexpr int kRegisters = 16;
 
 typedef float V __attribute__((vector_size(L * 4)));
 typedef int32_t I __attribute__((vector_size(L * 4)));  // comparison masks and indices
-typedef uint8_t Bytes __attribute__((vector_size(L)));  // indices in memory
 typedef float Unaligned __attribute__((vector_size(L * 4), aligned(4), may_alias));
 
 #define INLINE inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 20")
 
 INLINE V splat(float x) { return x - V{}; }  // subtracting zero is exact for -0 too, so the compiler drops it
 INLINE I splat_int(int32_t x) { return I{} + x; }
 
 INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
-INLINE void store(uint8_t* p, Bytes b) { std::memcpy(p, &b, sizeof b); }
+INLINE void store_bytes(uint8_t* p, I numbers) {  // 0 to 127; compilers know a good way from AVX-512 on
+#if defined(__x86_64__) && !defined(__AVX512F__)
+    const auto* fours = reinterpret_cast<const __m128i*>(&numbers);
+    const __m128i shorts = _mm_packs_epi32(fours[0], fours[L / 4 - 1]), bytes = _mm_packs_epi16(shorts, shorts);
+#else
+    typedef uint8_t Bytes __attribute__((vector_size(L)));
+    const Bytes bytes = __builtin_convertvector(numbers, Bytes);
+#endif
+    std::memcpy(p, &bytes, L);
+}
 
 INLINE V fma(V a, V b, V c) {
 #if defined(__AVX512F__)
@@ -148,8 +157,8 @@ INLINE V log_one_plus(V x) {
 // Activations are stored position by position, channels innermost. A `tap` is (ky, kx, channel), channel innermost.
 constexpr int kPixels = 3 * 32 * 32;
 constexpr int kSide1 = 14, kWindows1 = 14 * 14, kOut1 = 6, kActs1 = kWindows1 * kOut1, kRow1 = 14 * kOut1;
-constexpr int kSide2 = 5, kWindows2 = 5 * 5, kOut2 = 16, kTaps2 = 150, kActs2 = kWindows2 * kOut2;
-constexpr int kFan1 = 16, kFan2 = 32;  // the 15 and 30 taps of a kernel row, padded to whole vectors
+constexpr int kSide2 = 5, kWindows2 = 5 * 5, kOut2 = 16, kActs2 = kWindows2 * kOut2;
+constexpr int kTaps1 = 15, kTaps2 = 30, kFan1 = 16, kFan2 = 32;  // taps of a kernel row; padded to whole vectors
 
 // A dense layer: rows of `row` >= outputs columns, in blocks of Vectors vectors: [column block][input][column
 // in block]. Every input row ends with a constant 1, so the bias is the weight of one more input.
@@ -164,18 +173,19 @@ struct Dense {
     static constexpr int size = (Inputs + 1) * Row;
 };
 // The same weights with inputs and outputs exchanged carry the gradient back.
-using Fc1 = Dense<400, 120, 128, 4>;
-using Fc2 = Dense<120, 84, 96, 3>;
+constexpr int columns(int vectors) { return kRegisters == 32 ? vectors : 2; }
+using Fc1 = Dense<400, 120, 128, columns(4)>;
+using Fc2 = Dense<120, 84, 96, columns(3)>;
 using Fc3 = Dense<84, 2, 16, 1>;
-using Fc1Back = Dense<120, 400, 400, 5>;
-using Fc2Back = Dense<84, 120, 128, 4>;
-using Fc3Back = Dense<2, 84, 96, 3>;
+using Fc1Back = Dense<120, 400, 400, columns(5)>;
+using Fc2Back = Dense<84, 120, 128, columns(4)>;
+using Fc3Back = Dense<2, 84, 96, columns(3)>;
 constexpr int kRow2 = 416;  // the 400 inputs of fc1, the constant 1, padding
 
-// Layout of a training's weights (and their moments): conv [o][ky][padded taps of a row], bias[16], then dense layers.
-constexpr int kConv1 = 0, kBias1 = kConv1 + kOut1 * 5 * kFan1;
-constexpr int kConv2 = kBias1 + 16, kBias2 = kConv2 + kOut2 * 5 * kFan2;
-constexpr int kFc1 = kBias2 + 16, kFc2 = kFc1 + Fc1::size, kFc3 = kFc2 + Fc2::size, kWeights = kFc3 + Fc3::size;
+// Layout of a training's weights (and their moments): conv [o][ky][padded taps of a row], then dense layers. The first
+// padding of ky = 0 is the bias. The other paddings train on what lies behind the taps, and nobody reads them.
+constexpr int kConv1 = 0, kConv2 = kConv1 + kOut1 * 5 * kFan1, kFc1 = kConv2 + kOut2 * 5 * kFan2;
+constexpr int kFc2 = kFc1 + Fc1::size, kFc3 = kFc2 + Fc2::size, kWeights = kFc3 + Fc3::size;
 constexpr int kParameters = 61326;
 
 // For each of PyTorch's flat parameters (tdbench/engine/networks.py): its place here, and its bound 1/sqrt(fan_in).
@@ -187,11 +197,11 @@ struct Layout {
         for (int o = 0; o < 6; o++)
             for (int c = 0; c < 3; c++)
                 for (int k = 0; k < 25; k++) add(kConv1 + (o * 5 + k / 5) * kFan1 + k % 5 * 3 + c, 75);
-        for (int o = 0; o < 6; o++) add(kBias1 + o, 75);
+        for (int o = 0; o < 6; o++) add(kConv1 + o * 5 * kFan1 + kTaps1, 75);
         for (int o = 0; o < 16; o++)
             for (int c = 0; c < 6; c++)
                 for (int k = 0; k < 25; k++) add(kConv2 + (o * 5 + k / 5) * kFan2 + k % 5 * 6 + c, 150);
-        for (int o = 0; o < 16; o++) add(kBias2 + o, 150);
+        for (int o = 0; o < 16; o++) add(kConv2 + o * 5 * kFan2 + kTaps2, 150);
         dense<Fc1>(kFc1, [](int i) { return i % 25 * 16 + i / 25; });  // PyTorch flattens channel by channel
         dense<Fc2>(kFc2, [](int i) { return i; });
         dense<Fc3>(kFc3, [](int i) { return i; });
@@ -278,12 +288,10 @@ private:
 // ---------------------------------------------------------------------------------------- images, prepared once
 
 constexpr int kPatch = 6 * 6 * 3;          // pixels under the four 5x5 kernels of a pooling window, or their transform
-constexpr int kTapRows = 32 * 28 * kFan1;  // every run of 15 pixels that a kernel row can lie on
 
 // B' x of Winograd's F(2, 5) for six numbers (see conv1_forward).
-template <class T>
-INLINE void transform_patch(const T* x, int step, T* out, int out_step) {
-    const T x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
+INLINE void transform_patch(const double* x, int step, double* out, int out_step) {
+    const double x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
     out[0] = 4 * x0 - 5 * x2 + x4;
     out[out_step] = (x4 - 4 * x2) + (x3 - 4 * x1);
     out[2 * out_step] = (x4 - 4 * x2) - (x3 - 4 * x1);
@@ -294,17 +302,17 @@ INLINE void transform_patch(const T* x, int step, T* out, int out_step) {
 
 // What all trainings of one image set share.
 //   patches   transformed, [windows of all images in a row, L at a time][6][6][channel][L]
-//   tap_rows  [image][y][x][padded taps], so that rows of taps are aligned at every position
+//   pixels    [image][y][x][channel], so that the taps of a kernel row lie in a row
 struct ImageSet {
     static int vectors(int n) { return (n * kWindows1 + L - 1) / L; }
     static size_t bytes(int n) {
-        return (static_cast<size_t>(vectors(n)) * kPatch * L + static_cast<size_t>(n) * kTapRows) * sizeof(float) +
+        return (static_cast<size_t>(vectors(n)) * kPatch * L + static_cast<size_t>(n) * kPixels) * sizeof(float) +
                4096;
     }
 
     ImageSet(const float* images, int n) : space(bytes(n)) {
         patches = space.take_zeros<float>(static_cast<size_t>(vectors(n)) * kPatch * L);
-        tap_rows = space.take_zeros<float>(static_cast<size_t>(n) * kTapRows);
+        pixels = space.take_zeros<float>(static_cast<size_t>(n) * kPixels + kFan1);  // vectors extend beyond the last
         for (int i = 0; i < n; i++) {
             const float* image = images + static_cast<size_t>(i) * kPixels;
             for (int window = 0; window < kWindows1; window++) {
@@ -322,21 +330,20 @@ struct ImageSet {
                     for (int s = 0; s < 36; s++) to[(s * 3 + c) * L] = static_cast<float>(whole[s]);
                 }
             }
-            float* row = tap_rows + static_cast<size_t>(i) * kTapRows;
-            for (int y = 0; y < 32; y++)
-                for (int x = 0; x < 28; x++, row += kFan1)
-                    for (int t = 0; t < 15; t++) row[t] = image[t % 3 * 1024 + y * 32 + x + t / 3];
+            float* to = pixels + static_cast<size_t>(i) * kPixels;
+            for (int k = 0; k < kPixels; k++) to[k] = image[k % 3 * 1024 + k / 3];
         }
     }
 
     Workspace space;
-    float *patches, *tap_rows;
+    float *patches, *pixels;
 };
 
 // ---------------------------------------------------------------------------------------------- forward layers
 
-// Max over a 2x2 window, then ReLU. As in PyTorch, the first of several equal maxima is taken, and NaN stays NaN.
-INLINE void pool_relu(const V& c0, const V& c1, const V& c2, const V& c3, V& out, Bytes& arg) {
+// Max over a 2x2 window, then ReLU. As in PyTorch, the first of several equal maxima is taken, and NaN stays NaN. `arg`
+// gets the place of the maximum, or 4 where ReLU gives 0, through which no gradient flows.
+INLINE void pool_relu(const V& c0, const V& c1, const V& c2, const V& c3, V& out, uint8_t* arg) {
     I k = c1 > c0;
     V m = k ? c1 : c0;
     I index = k & 1;
@@ -354,7 +361,7 @@ INLINE void pool_relu(const V& c0, const V& c1, const V& c2, const V& c3, V& out
     const I nan = (c1 != c1) | (c2 != c2) | (c3 != c3);
     out = nan ? splat(std::numeric_limits<float>::quiet_NaN()) : relu(m);
 #endif
-    arg = __builtin_convertvector(index, Bytes);
+    store_bytes(arg, out <= 0.0f ? splat_int(4) : index);
 }
 
 // Forward conv1 by Winograd's minimal filtering F(2x2, 5x5) (Lavin and Gray, CVPR 2016, with the points 0, 1, -1, 2, -2
@@ -375,39 +382,36 @@ INLINE void transform_kernel(const double* x, int step, double* out, int out_ste
 }
 
 // A' m for six vectors.
-INLINE void transform_back(const V* m, int step, V& first, V& second) {
-    const V near = m[step] + m[2 * step], far = m[3 * step] + m[4 * step];
-    first = m[0] + near + far;
-    second = fma(m[3 * step] - m[4 * step], splat(2.0f), m[step] - m[2 * step]) + m[5 * step];
+INLINE void transform_back(const V* m, V& first, V& second) {
+    first = m[0] + (m[1] + m[2]) + (m[3] + m[4]);
+    second = fma(m[3] - m[4], splat(2.0f), m[1] - m[2]) + m[5];
 }
 
-// L windows at `patch` [6][6][channel], all outputs of `kernels` [6][output][6][channel]. Writes a1[window][o] and
+// L windows at `patch` [6][6][channel], all outputs of `kernels` [6][6][channel][output]. Writes a1[window][o] and
 // arg[o][window].
 INLINE void conv1_forward(const float* patch, const float* kernels, const float* bias, float* a1, uint8_t* arg,
                           size_t arg_stride) {
     V half[kOut1][2][6];  // transformed back along x
     for (int i = 0; i < 6; i++) {
-        V x[6][3];
+        V m[kOut1][6];
         UNROLL for (int k = 0; k < 6; k++)
-            UNROLL for (int c = 0; c < 3; c++) x[k][c] = load(patch + ((i * 6 + k) * 3 + c) * L);
-        for (int o = 0; o < kOut1; o++) {
-            const float* u = kernels + (i * kOut1 + o) * 18;
-            V m[6];
-            UNROLL for (int k = 0; k < 6; k++)
-                m[k] = fma(x[k][2], splat(u[k * 3 + 2]), fma(x[k][1], splat(u[k * 3 + 1]), x[k][0] * splat(u[k * 3])));
-            transform_back(m, 1, half[o][0][i], half[o][1][i]);
-        }
+            UNROLL for (int c = 0; c < 3; c++, patch += L, kernels += kOut1) {
+                const V x = load(patch);
+                UNROLL for (int o = 0; o < kOut1; o++) {
+                    const V u = splat(kernels[o]);
+                    m[o][k] = c == 0 ? x * u : fma(x, u, m[o][k]);
+                }
+            }
+        UNROLL for (int o = 0; o < kOut1; o++) transform_back(m[o], half[o][0][i], half[o][1][i]);
     }
     float lanes[kOut1][L];
     for (int o = 0; o < kOut1; o++) {
         V c0, c1, c2, c3, pooled;
-        transform_back(half[o][0], 1, c0, c2);
-        transform_back(half[o][1], 1, c1, c3);
+        transform_back(half[o][0], c0, c2);
+        transform_back(half[o][1], c1, c3);
         const V b = splat(bias[o]);
-        Bytes index;
-        pool_relu(c0 + b, c1 + b, c2 + b, c3 + b, pooled, index);
+        pool_relu(c0 + b, c1 + b, c2 + b, c3 + b, pooled, arg + o * arg_stride);
         store(lanes[o], pooled);
-        store(arg + o * arg_stride, index);
     }
     for (int l = 0; l < L; l++)
         for (int o = 0; o < kOut1; o++) a1[l * kOut1 + o] = lanes[o][l];
@@ -438,11 +442,9 @@ INLINE void conv2_forward(const float* a1, const float* w, const float* bias, fl
                     UNROLL for (int v = 0; v < vectors; v++) {
                         const int at = (wy * kSide2 + wx + x) * kOut2 + o + v * L;
                         V pooled;
-                        Bytes index;
                         pool_relu(c[0][2 * x][v], c[0][2 * x + 1][v], c[1][2 * x][v], c[1][2 * x + 1][v], pooled,
-                                  index);
+                                  arg + at);
                         store(a2 + at, pooled);
-                        store(arg + at, index);
                     }
             }
 }
@@ -551,6 +553,48 @@ void dense_update(const float* in, int in_row, const float* delta, int n_rows, i
     });
 }
 
+// Bit i is set if window i of these 8 passes a gradient on.
+INLINE uint64_t alive8(const uint8_t* arg) {
+    uint64_t x;
+    std::memcpy(&x, arg, sizeof x);
+    return ((~x >> 2 & 0x0101010101010101) * 0x0102040810204080) >> 56;
+}
+
+// Where the taps of each window begin, and of each place in a window.
+template <int Side, int Row, int Column>
+struct Taps {
+    int of_window[Side * Side] = {};
+    int of_maximum[4] = {0, Column, Row, Row + Column};
+    constexpr Taps() {
+        for (int i = 0; i < Side * Side; i++) of_window[i] = 2 * (i / Side * Row + i % Side * Column);
+    }
+};
+
+// Adds one output channel's part of an image to the gradient of its kernel. One step down or right in `taps` is Row or
+// Column floats.
+template <int Side, int Row, int Column, int Fan, int Bias>
+INLINE void kernel_gradient(const uint64_t* alive, const float* d, int d_step, const uint8_t* arg, int arg_step,
+                            const float* taps, float* gradient) {
+    static constexpr Taps<Side, Row, Column> offsets;
+    constexpr int vectors = std::min(Fan / L, kRegisters == 32 ? 4 : 2), all = 5 * vectors;
+    V bias = splat(gradient[Bias]);
+    for (int part = 0; part < Fan; part += vectors * L) {
+        V c[all];
+        const auto at = [&](int i, int row) { return i / vectors * row + part + i % vectors * L; };
+        UNROLL for (int i = 0; i < all; i++) c[i] = load(gradient + at(i, Fan));
+        for (int first = 0; first < Side * Side; first += 64)
+            for (uint64_t left = alive[first / 64]; left != 0; left &= left - 1) {
+                const int window = first + __builtin_ctzll(left);
+                const float* x = taps + offsets.of_window[window] + offsets.of_maximum[arg[window * arg_step]];
+                const V dv = splat(d[window * d_step]);
+                if (part == 0) bias += dv;
+                UNROLL for (int i = 0; i < all; i++) c[i] = fma(dv, load(x + at(i, Row)), c[i]);
+            }
+        UNROLL for (int i = 0; i < all; i++) store(gradient + at(i, Fan), c[i]);
+    }
+    gradient[Bias] = bias[0];
+}
+
 // conv2's kernels for its input gradient: [px][o][7 rows][48]. Kernel row ky lies in row 1 + ky between rows of zeros,
 // shifted by px positions, so that the rows under a 6x6 patch of a1 can be read for every output of the window.
 constexpr int kShiftRow = 48, kShiftOut = 7 * kShiftRow, kShifted = 2 * kOut2 * kShiftOut;
@@ -563,8 +607,9 @@ INLINE void conv2_input_gradient(const float* d2, const uint8_t* arg, const floa
     for (int window = 0; window < kWindows2; window++)
         for (int r = 0; r < 6; r += rows) {
             V c[rows][vectors] = {};
-            for (int o = 0; o < kOut2; o++) {
-                const int top = arg[window * kOut2 + o];
+            const uint64_t alive = alive8(arg + window * kOut2) | alive8(arg + window * kOut2 + 8) << 8;
+            for (uint64_t left = alive; left != 0; left &= left - 1) {
+                const int o = __builtin_ctzll(left), top = arg[window * kOut2 + o];
                 const V d = splat(d2[window * kOut2 + o]);
                 const float* w = shifted + ((top & 1) * kOut2 + o) * kShiftOut + (1 - (top >> 1) + r) * kShiftRow;
                 UNROLL for (int y = 0; y < rows; y++)
@@ -759,7 +804,6 @@ public:
             each([&](Training& one) {
                 one.backward_to_conv1(0, one.T);
                 lap(3);
-                one.conv1_clear(0, kOut1);
             });
             for (int n = 0; n < N; n++)
                 each([&](Training& one) {
@@ -780,29 +824,34 @@ private:
     // Copies of weights, in the order in which a pass reads them.
     static constexpr int kBack1 = 0, kBack2 = kBack1 + 120 * 400, kBack3 = kBack2 + 84 * 128,
                          kTransposed = kBack3 + 2 * 96;
-    static constexpr int kKernels1 = 0, kTapsOuts2 = 704, kForward = kTapsOuts2 + kTaps2 * kOut2;
+    static constexpr int kKernels1 = 0, kBias1 = 656, kBias2 = 672, kTapsOuts2 = 704,
+                         kForward = kTapsOuts2 + 5 * kTaps2 * kOut2;
 
     void publish_conv1() {
-        for (int o = 0; o < kOut1; o++)
+        for (int o = 0; o < kOut1; o++) {
+            forward[kBias1 + o] = w[kConv1 + o * 5 * kFan1 + kTaps1];
             for (int c = 0; c < 3; c++) {
                 double kernel[25], half[30], whole[36];
                 for (int k = 0; k < 25; k++) kernel[k] = w[kConv1 + (o * 5 + k / 5) * kFan1 + k % 5 * 3 + c];
                 for (int y = 0; y < 5; y++) transform_kernel(kernel + y * 5, 1, half + y * 6, 1);
                 for (int k = 0; k < 6; k++) transform_kernel(half + k, 6, whole + k, 6);
                 for (int s = 0; s < 36; s++)
-                    forward[kKernels1 + ((s / 6 * kOut1 + o) * 6 + s % 6) * 3 + c] = static_cast<float>(whole[s]);
+                    forward[kKernels1 + (s * 3 + c) * kOut1 + o] = static_cast<float>(whole[s]);
             }
+        }
     }
     void publish_conv2(int begin, int end) {
-        for (int o = begin; o < end; o++)
+        for (int o = begin; o < end; o++) {
+            forward[kBias2 + o] = w[kConv2 + o * 5 * kFan2 + kTaps2];
             for (int ky = 0; ky < 5; ky++)
-                for (int t = 0; t < 30; t++) {
+                for (int t = 0; t < kTaps2; t++) {
                     const float x = w[kConv2 + (o * 5 + ky) * kFan2 + t];
                     forward[kTapsOuts2 + (ky * 30 + t) * kOut2 + o] = x;
                     float* s = shifted + o * kShiftOut + (1 + ky) * kShiftRow + t;
                     s[0] = x;
                     s[kOut2 * kShiftOut + kOut1] = x;
                 }
+        }
     }
     template <class D, class Back>
     void publish_dense(int offset, int to, int jb, int begin, int end) {
@@ -816,11 +865,11 @@ private:
 
     void convolve1(int x) {  // vector x of windows
         const size_t stride = static_cast<size_t>(ImageSet::vectors(N)) * L;
-        conv1_forward(set_.patches + static_cast<size_t>(x) * kPatch * L, forward + kKernels1, w + kBias1,
+        conv1_forward(set_.patches + static_cast<size_t>(x) * kPatch * L, forward + kKernels1, forward + kBias1,
                       a1 + static_cast<size_t>(x) * L * kOut1, arg1 + static_cast<size_t>(x) * L, stride);
     }
     void convolve2(int n) {
-        conv2_forward(a1 + static_cast<size_t>(n) * kActs1, forward + kTapsOuts2, w + kBias2,
+        conv2_forward(a1 + static_cast<size_t>(n) * kActs1, forward + kTapsOuts2, forward + kBias2,
                       a2 + static_cast<size_t>(row[n]) * kRow2, arg2 + static_cast<size_t>(row[n]) * kActs2);
     }
 
@@ -885,7 +934,6 @@ private:
         const auto share = [&](int count, int i) { return count * i / team.size; };
         if (call_.frozen) return update_dense_layers(adam, team, rank, lap);
         const int b1 = share(kOut1, team.size - 1 - rank), e1 = share(kOut1, team.size - rank);
-        conv1_clear(b1, e1);
         for (int r = 0; r < T && b1 < e1; r++) conv1_add(r, b1, e1);
         conv1_update(adam, b1, e1);
         lap(4);
@@ -918,98 +966,48 @@ private:
         }
     }
 
-    static constexpr int kOuts1 = L == 16 ? 6 : 1, kParts1 = kFan1 / L, kParts2 = kFan2 / L;
-
-    void conv1_clear(int begin, int end) {
-        for (int o = begin; o < end; o++) {
-            std::memset(static_cast<void*>(gradient1 + o), 0, sizeof gradient1[o]);
-            gradient_bias1[o] = 0;
-        }
-    }
     void conv1_add(int r, int begin, int end) {
-        int o = begin;
-        for (; o + kOuts1 <= end; o += kOuts1) conv1_gradient<kOuts1>(r, o);
-        for (; o < end; o++) conv1_gradient<1>(r, o);
+        const size_t stride = static_cast<size_t>(ImageSet::vectors(N)) * L;
+        const float* d = d1 + static_cast<size_t>(r) * kActs1;
+        const uint8_t* arg = arg1 + begin * stride + static_cast<size_t>(order[r]) * kWindows1;
+        const float* pixels = set_.pixels + static_cast<size_t>(order[r]) * kPixels;
+        for (int o = begin; o < end; o++, arg += stride) {
+            uint64_t alive[4] = {};
+            for (int i = 0; i < 25; i++) alive[i / 8] |= alive8(arg + 8 * i) << i % 8 * 8;
+            alive[3] &= 15;
+            kernel_gradient<kSide1, 96, 3, kFan1, kTaps1>(alive, d + o, kOut1, arg, 1, pixels, gradient1[o]);
+        }
     }
     void conv1_update(const Adam& adam, int begin, int end) {
-        for (int o = begin; o < end; o++) {
-            for (int ky = 0; ky < 5; ky++)
-                for (int i = 0; i < kParts1; i++) {
-                    const int at = kConv1 + (o * 5 + ky) * kFan1 + i * L;
-                    adam_in_place(adam, gradient1[o][ky][i], w + at, m + at, v + at);
-                }
-            one(adam, kBias1 + o, gradient_bias1[o]);
-        }
-    }
-    template <int outs>
-    INLINE void conv1_gradient(int r, int o) {
-        const size_t stride = static_cast<size_t>(ImageSet::vectors(N)) * L;
-        const float* x = set_.tap_rows + static_cast<size_t>(order[r]) * kTapRows;
-        const float* d = d1 + static_cast<size_t>(r) * kActs1 + o;
-        const uint8_t* arg = arg1 + o * stride + static_cast<size_t>(order[r]) * kWindows1;
-        V c[outs][5][kParts1];
-        float b[outs];
-        std::memcpy(static_cast<void*>(c), gradient1 + o, sizeof c);
-        std::memcpy(b, gradient_bias1 + o, sizeof b);
-        for (int wy = 0; wy < kSide1; wy++, x += 2 * 28 * kFan1)
-            for (int wx = 0; wx < kSide1; wx++, d += kOut1, arg++)
-                UNROLL for (int k = 0; k < outs; k++) {
-                    const int top = arg[k * stride];
-                    const float* taps = x + ((top >> 1) * 28 + 2 * wx + (top & 1)) * kFan1;
-                    const V dv = splat(d[k]);
-                    b[k] += d[k];
-                    UNROLL for (int ky = 0; ky < 5; ky++)
-                        UNROLL for (int i = 0; i < kParts1; i++)
-                            c[k][ky][i] = fma(dv, load(taps + ky * 28 * kFan1 + i * L), c[k][ky][i]);
-                }
-        std::memcpy(static_cast<void*>(gradient1 + o), c, sizeof c);
-        std::memcpy(gradient_bias1 + o, b, sizeof b);
+        kernel_update<kFan1>(adam, gradient1, kConv1, begin, end);
+        for (int o = begin; o < end; o++) std::fill_n(gradient1[o], 5 * kFan1, 0.0f);
     }
 
     void conv2_update(const Adam& adam, int begin, int end) {
-        V g[kOut2][5][kParts2];
-        float bias[kOut2] = {};
-        std::memset(static_cast<void*>(g), 0, sizeof g);
+        alignas(64) float gradient[kOut2][5 * kFan2] = {};
         alignas(64) float rows[14 * 10 * kFan2];  // this image's rows of taps, aligned
         for (int r = 0; r < T; r++) {
             const float* a = a1 + static_cast<size_t>(order[r]) * kActs1;
             for (int y = 0; y < 14; y++)
                 for (int x = 0; x < 10; x++)
-                    UNROLL for (int i = 0; i < kParts2; i++)
-                        store(rows + (y * 10 + x) * kFan2 + i * L, load(a + y * kRow1 + x * kOut1 + i * L));
-            for (int o = begin; o < end; o++) {
-                V c[5][kParts2];
-                float b = bias[o];
-                std::memcpy(static_cast<void*>(c), g[o], sizeof c);
-                for (int window = 0; window < kWindows2; window++) {
-                    const float d = d2[static_cast<size_t>(r) * 400 + window * kOut2 + o];
-                    const int top = arg2[static_cast<size_t>(r) * kActs2 + window * kOut2 + o];
-                    const float* taps =
-                        rows + ((window / kSide2 * 2 + (top >> 1)) * 10 + window % kSide2 * 2 + (top & 1)) * kFan2;
-                    const V dv = splat(d);
-                    b += d;
-                    UNROLL for (int ky = 0; ky < 5; ky++)
-                        UNROLL for (int i = 0; i < kParts2; i++)
-                            c[ky][i] = fma(dv, load(taps + ky * 10 * kFan2 + i * L), c[ky][i]);
-                }
-                bias[o] = b;
-                std::memcpy(static_cast<void*>(g[o]), c, sizeof c);
-            }
+                    UNROLL for (int i = 0; i < kFan2; i += L)
+                        store(rows + (y * 10 + x) * kFan2 + i, load(a + y * kRow1 + x * kOut1 + i));
+            const float* d = d2 + static_cast<size_t>(r) * 400;
+            const uint8_t* arg = arg2 + static_cast<size_t>(r) * kActs2;
+            uint64_t alive[kOut2] = {};
+            for (int window = 0; window < kWindows2; window++)
+                for (int o = 0; o < kOut2; o++) alive[o] |= uint64_t{arg[window * kOut2 + o] < 4} << window;
+            for (int o = begin; o < end; o++)
+                kernel_gradient<kSide2, 10 * kFan2, kFan2, kFan2, kTaps2>(alive + o, d + o, kOut2, arg + o, kOut2, rows,
+                                                                          gradient[o]);
         }
-        for (int o = begin; o < end; o++) {
-            for (int ky = 0; ky < 5; ky++)
-                for (int i = 0; i < kParts2; i++) {
-                    const int at = kConv2 + (o * 5 + ky) * kFan2 + i * L;
-                    adam_in_place(adam, g[o][ky][i], w + at, m + at, v + at);
-                }
-            one(adam, kBias2 + o, bias[o]);
-        }
+        kernel_update<kFan2>(adam, gradient, kConv2, begin, end);
     }
 
-    void one(const Adam& adam, int at, float gradient) {
-        V wv = splat(w[at]), mv = splat(m[at]), vv = splat(v[at]);
-        adam.update(splat(gradient), wv, mv, vv);
-        w[at] = wv[0], m[at] = mv[0], v[at] = vv[0];
+    template <int Fan>
+    void kernel_update(const Adam& adam, const float (*gradient)[5 * Fan], int offset, int begin, int end) {
+        for (int i = begin * 5 * Fan, at = offset + i; i < end * 5 * Fan; i += L, at += L)
+            adam_in_place(adam, load(gradient[0] + i), w + at, m + at, v + at);
     }
 
     const Call& call_;
@@ -1019,8 +1017,7 @@ private:
     const ImageSet& set_;
     std::vector<int> order, row;  // image of a row, row of an image
     bool stop_ = false;
-    V gradient1[kOut1][5][kFan1 / L];
-    float gradient_bias1[kOut1];
+    alignas(64) float gradient1[kOut1][5 * kFan1] = {};
     float *w, *m, *v, *back, *forward, *shifted;
     float *a1, *d1, *a2, *d2, *h3, *d3, *h4, *d4, *h5, *d5, *loss, *label;
     uint8_t *arg1, *arg2;
@@ -1168,7 +1165,8 @@ EXPORT int lanes_width() { return L; }
 EXPORT int lanes_best_isa() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi");
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
         return 2;

@@ -24,6 +24,7 @@ from tdbench.engine.protocol import TrainingProtocol
 
 ISAS = ("base", "avx2", "avx512")  # in the order of lanes_best_isa()
 ISA_VARIABLE = "TDBENCH_NATIVE_ISA"  # forces one of them, for tests and comparisons
+TEAM = 12  # at most so many threads train one network together (kTeam in lanes.cpp)
 WAKE_SECONDS = 0.05  # between checks of `stop` while the kernel runs
 
 _NOT_BUILT = (
@@ -68,7 +69,7 @@ class NativeEngine(TrainsOnce):
     """Trains networks in C++, `threads` at a time.
 
     Memory during a call: 2 MB + 0.016 MB per image for each network in training (one per thread, four from 100 images
-    on), and 0.14 MB per image for each image set in use (one or two at a time; shared by all threads).
+    on), and 0.1 MB per image for each image set in use (one or two at a time; shared by all threads).
     Initial and final weights are read and written in place. Nothing is kept between calls.
 
     Args:

@@ -12,11 +12,14 @@ from tdbench.base import environment
 from tdbench.engine.networks import NETWORK
 from tdbench.perf.bookkeeping import REPEATS
 from tdbench.perf.bookkeeping import Cost as Bookkeeping
-from tdbench.perf.engines import GIGA, Benchmark, Measurement, Peak, sizes, summary, training_flop
+from tdbench.perf.engines import GIGA, Benchmark, Measurement, Peak, computed_flop, sizes, summary, training_flop
 from tdbench.perf.searchers import BATCH, N_IMAGES, Cost
 from tdbench.report.style import INK, ZERO, style_axes
 
-BENCHMARK_COLUMNS = ("N", "B", "engine", "device", "trainings/s", "range", "x reference", "share of peak", "timed")
+BENCHMARK_COLUMNS = (
+    *("N", "B", "engine", "device", "threads", "trainings/s", "range", "x reference"),
+    *("of peak, nominal", "of peak, computed", "timed"),
+)
 COST_COLUMNS = (
     *("searcher", "budget", "start, s", "ask + tell, ms", "last tenth, ms"),
     *("library's own, ms", "adapter adds, ms"),
@@ -32,6 +35,7 @@ BOOKKEEPING_NOTE = (
     "once, for all that the folder holds; peak MiB is the most memory that the process had taken until then"
 )
 TIMED_NOTE = (
+    "nominal: dense layers on all images; computed: what the engine really computes of it, at most; "
     "range: slowest and fastest timing; timed: timings x trainings in each, which are fewer than B if from there on an "
     "engine's time is linear in B"
 )
@@ -55,9 +59,10 @@ def benchmark_cells(benchmark: Benchmark) -> list[list[str]]:
             ratio = f"{m.trainings_per_s / reference.trainings_per_s:.1f}" if reference else ""
             cells.append(
                 [
-                    *(str(n), str(batch), m.engine, m.device, _number(m.trainings_per_s)),
+                    *(str(n), str(batch), m.engine, m.device, "" if m.threads is None else str(m.threads)),
+                    _number(m.trainings_per_s),
                     *(f"{_number(m.slowest)} - {_number(m.fastest)}", ratio),
-                    *(f"{m.share_of_peak:.1%}", f"{m.timings} x {m.timed_batch}"),
+                    *(f"{m.share_of_peak:.1%}", f"{m.computed_share:.1%}", f"{m.timings} x {m.timed_batch}"),
                 ]
             )
     return cells
@@ -100,7 +105,13 @@ def benchmark_lines(benchmark: Benchmark) -> list[str]:
     """The lines below the table: hardware, versions, peaks, a summary, and what was timed less often."""
     lines = [f"{environment.hardware(device)}; {peak_line(device, peak)}" for device, peak in benchmark.peaks.items()]
     lines.append(environment.versions())
-    lines.append(f"one training at N = 50: {training_flop(50) / GIGA:.1f} GFLOP nominal; {TIMED_NOTE}")
+    lines.append(
+        f"CPU threads: {benchmark.threads}, or 1 where an engine in torch is faster so; peaks are of all of them"
+    )
+    work = (
+        f"{training_flop(50) / GIGA:.1f} GFLOP nominal, {computed_flop('native', 50, 40) / GIGA:.2f} computed by native"
+    )
+    lines.append(f"one training at N = 50: {work}; {TIMED_NOTE}")
     lines += summary(benchmark)
     if benchmark.left_out:
         lines.append("timed in fewer rounds, because the time was up: " + "; ".join(benchmark.left_out))

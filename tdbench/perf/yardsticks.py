@@ -24,7 +24,7 @@ from tdbench.base.errors import UserError
 from tdbench.engine import TrainingBatch
 from tdbench.engine.precision import exact_float32
 from tdbench.engine.protocol import TrainingProtocol
-from tdbench.engine.reference import Network, ReferenceEngine, network_of
+from tdbench.engine.reference import Network, ReferenceEngine, network_of, torch_threads
 
 START_TIMEOUT = 120  # seconds in which processes must have imported torch and trained once
 
@@ -37,19 +37,20 @@ class TorchFunc:
 
     Args:
         chunk: networks in one vmap. On a CPU, more than 8 were not faster per network (measured on a busy machine).
+        threads: CPU threads; by default those that torch is set to.
     """
 
     name = "torch-func"
 
-    def __init__(self, device: str = "cpu", chunk: int | None = None) -> None:
-        self.device = device
+    def __init__(self, device: str = "cpu", chunk: int | None = None, threads: int | None = None) -> None:
+        self.device, self.threads = device, threads
         self.chunk = chunk or (8 if device == "cpu" else 256)
 
     def curves(self, batch: TrainingBatch, protocol: TrainingProtocol) -> NDArray[np.float32]:
         """Like `tdbench.engine.Engine.curves`, but for one image set only."""
         x = torch.tensor(batch.images[0], device=self.device)
         chunks = [np.arange(len(batch))[i : i + self.chunk] for i in range(0, len(batch), self.chunk)]
-        with exact_float32():
+        with torch_threads(self.threads), exact_float32():
             return np.concatenate([self._train(x, batch, part, protocol) for part in chunks])
 
     def _train(

@@ -49,7 +49,7 @@ def processes() -> Iterator[ReferenceProcesses]:
 def measure(processes: ReferenceProcesses) -> Iterator[Callable[..., perf.Benchmark]]:
     """`perf.measure` with processes that are already there, since starting them takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(perf, "ReferenceProcesses", lambda: contextlib.nullcontext(processes))
+        patch.setattr(perf, "ReferenceProcesses", lambda _: contextlib.nullcontext(processes))
         patch.setattr(perf, "PEAK_SECONDS", 0.02)
         yield perf.measure
 
@@ -88,6 +88,60 @@ def test_one_training_is_16_gflop() -> None:
     assert perf.training_flop(100, 50) == perf.training_flop(50, 100)
 
 
+def test_work_of_the_kernels_is_counted_by_hand() -> None:
+    dense = 400 * 120 + 120 * 84 + 84 * 2
+    conv2 = 10 * 10 * 16 * 150
+    windows1, windows2 = 14 * 14 * 6, 5 * 5 * 16  # pooling windows of all output channels
+    winograd, direct = windows1 * 36 * 3, windows1 * 4 * 75
+    for engine, conv1 in (("native", winograd), ("cuda", direct)):
+        forward = conv1 + conv2 + dense
+        assert perf.computed_flop(engine, n_images=1, n_train=0, steps=1) == 2 * forward
+        backward = windows1 * 75 + 2 * windows2 * 150 + 2 * dense
+        assert perf.computed_flop(engine, 10, 8, steps=3) == 2 * (10 * forward + 8 * backward) * 3
+    assert perf.computed_flop("native", 50, 40) == pytest.approx(6.85e9, rel=0.001)
+    assert perf.computed_flop("reference", 50, 40) == perf.training_flop(50)
+
+
+def test_share_of_computed_work_is_that_of_nominal_work_for_engines_in_torch(measured: perf.Benchmark) -> None:
+    for m in measured.measurements:
+        share = perf.computed_flop(m.engine, m.n, 8, TINY.steps) / perf.training_flop(m.n, TINY.steps)
+        assert m.computed_share == pytest.approx(m.share_of_peak * share)
+        assert (m.engine == "native") == (share < 1)
+
+
+def test_threads_limit_every_engine_and_the_peak(
+    measure: Callable[..., perf.Benchmark], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = []
+    monkeypatch.setattr(native, "peak_gflops", lambda threads, _: peaks.append(threads) or 100.0)
+    monkeypatch.setattr(perf, "available_cores", lambda: 4)
+    benchmark = measure(perf.Plan(((10, 1), (10, 3)), rounds=1, seconds=60, steps=5), "cpu", threads=3)
+    threads = {(m.engine, m.batch): m.threads for m in benchmark.measurements}
+    assert {threads[engine, 3] for engine in ("reference", "torch-func", "batched")} <= {1, 3}
+    assert threads["reference-multiprocess", 1] == 1  # one training keeps one process busy
+    assert threads["reference-multiprocess", 3] == 2  # the fixture's two processes
+    if native.unavailable() is None:
+        assert threads["native", 1] == threads["native", 3] == 3
+        assert peaks == [3]
+
+
+def test_the_faster_of_one_thread_and_all_threads_counts(
+    measure: Callable[..., perf.Benchmark], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perf, "available_cores", lambda: 4)
+    monkeypatch.setattr(perf._Case, "seconds", lambda case, *_: 1.0 if case.threads == 1 else 2.0)
+    benchmark = measure(perf.Plan(((10, 3),), rounds=2, seconds=60, steps=5), "cpu", threads=4)
+    for engine in ("reference", "torch-func", "batched"):
+        (m,) = (m for m in benchmark.measurements if m.engine == engine)
+        assert (m.threads, m.timings, m.trainings_per_s) == (1, 2, m.timed_batch)
+
+
+@pytest.mark.parametrize("threads", [0, 10**6])
+def test_threads_that_are_not_there_are_a_clear_error(threads: int) -> None:
+    with pytest.raises(UserError, match="threads must be 1 to"):
+        perf.measure(TINY, "cpu", threads=threads)
+
+
 @pytest.mark.skipif(native.unavailable() is not None, reason="the native kernel is not built here")
 def test_auto_is_the_native_kernel_where_it_is_built() -> None:
     assert make_engine("auto", "cpu").name == "native"
@@ -95,10 +149,11 @@ def test_auto_is_the_native_kernel_where_it_is_built() -> None:
 
 def test_json_is_what_machines_are_promised(measured: perf.Benchmark) -> None:
     document = json.loads(measured.to_json())
-    assert set(document) == {"peak_gflops", "rows"}
+    assert set(document) == {"peak_gflops", "threads", "rows"}
     assert document["peak_gflops"] > 0
     for row in document["rows"]:
-        assert {"engine", "device", "n", "batch", "trainings_per_s", "share_of_peak"} <= set(row)
+        assert {"engine", "device", "n", "batch", "trainings_per_s", "share_of_peak", "computed_share"} <= set(row)
+        assert row["threads"] >= 1
         assert row["device"] == "cpu"
         work = row["trainings_per_s"] * perf.training_flop(row["n"], TINY.steps) / 1e9
         assert row["share_of_peak"] == pytest.approx(work / document["peak_gflops"])
@@ -128,7 +183,7 @@ def test_a_slow_machine_gets_one_round_and_a_very_slow_one_no_rows(
 
 
 def measurement(engine: str, rate: float) -> perf.Measurement:
-    return perf.Measurement(engine, "cpu", 50, 64, rate, rate / 30, rate, rate, 3, 1, 480.0)
+    return perf.Measurement(engine, "cpu", 50, 64, rate, rate / 30, rate, rate, 3, 1, 480.0, rate / 70, 2)
 
 
 def test_summary_compares_with_the_reference_and_with_the_best_other() -> None:
@@ -200,6 +255,7 @@ def test_command_prints_each_measurement_as_an_object(
         (("--budget", 10), "--budget goes with --searchers"),
         (("--searchers", "--budget", 0), "budget must be at least 1"),
         (("--searchers", "--full"), "--searchers takes"),
+        (("--searchers", "--threads", 1), "--searchers takes"),
     ],
 )
 def test_a_bad_value_is_one_clear_error_before_anything_is_measured(args: tuple[object, ...], what: str) -> None:
