@@ -1,0 +1,180 @@
+"""What a transfer measured, with all that follows from it: gains, contrasts, affinities, the taxonomy; and its file."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdbench.base.errors import UserError, echo
+from tdbench.base.files import read_npz, write_bytes
+from tdbench.base.stats import Estimate
+from tdbench.transfers.affinity import affinities
+from tdbench.transfers.gain import Contrast, Gain, Measured, contrast, gains, rank_correlation
+from tdbench.transfers.sources import ALL, CLASS, FOUND, OWN, PIXEL, RANDOM, SCALED, VOTES
+from tdbench.transfers.taxonomy import Choice, taxonomy
+
+FILE_NAME = "transfer.npz"
+FORMAT, VERSION = "tdbench transfer", 1
+_WORDS = ("source", "kind", "target", "mode")
+_NUMBERS = ("source_set", "set", "confirmed", "shots", "taskness", "scratch")
+COLUMNS = (
+    *("source_set", "set", "source", "kind", "confirmed", "target", "mode", "shots"),
+    *("taskness", "scratch", "gain", "win_rate", "replicates"),
+)
+BEST = "best member"
+# Whether the first gains more than the second: what a transfer is asked.
+QUESTIONS = (
+    *((FOUND, RANDOM), (FOUND, CLASS), (FOUND, PIXEL), (FOUND, SCALED), (ALL, BEST), (VOTES, FOUND), (OWN, RANDOM)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Affinities:
+    """How well s sources serve t targets.
+
+    Attributes:
+        sources, kinds, targets: names of rows and columns, and the kinds of the sources.
+        gain: (s, t) mean gain: the matrix before normalization.
+        affinity: (s, t), each column summing to 1: the matrix after it.
+    """
+
+    sources: tuple[str, ...]
+    kinds: tuple[str, ...]
+    targets: tuple[str, ...]
+    gain: NDArray[np.float64]
+    affinity: NDArray[np.float64]
+
+    @functools.cached_property
+    def taxonomy(self) -> list[Choice]:
+        """The best b sources for b = 1, 2, ..., 8."""
+        return taxonomy(self.affinity)
+
+
+@dataclass(frozen=True, eq=False)
+class TransferResult:
+    """The pairs of a transfer, and what they were measured on.
+
+    Attributes:
+        measured: all pairs.
+        about: settings, engine and versions by name, as plain numbers and texts.
+    """
+
+    measured: tuple[Measured, ...]
+    about: Mapping[str, Any]
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one.mode for one in self.measured))
+
+    @property
+    def all_shots(self) -> int:
+        """Positives in training where none was left out."""
+        return max(one.shots for one in self.measured)
+
+    @property
+    def sets(self) -> int:
+        return len({one.set for one in self.measured})
+
+    @functools.cached_property
+    def gains(self) -> list[Gain]:
+        """For each kind of source, mode and number of shots."""
+        return gains(self.measured)
+
+    def of(self, kind: str, mode: str) -> list[Measured]:
+        """The pairs of a kind in a mode, with all shots; `BEST` is the library's best confirmed member."""
+        best = kind == BEST
+        return [
+            one
+            for one in self.measured
+            if one.kind == (FOUND if best else kind)
+            and one.mode == mode
+            and one.shots == self.all_shots
+            and (not best or one.source == "found 1")
+        ]
+
+    def contrasts(self, mode: str) -> list[Contrast]:
+        """The answers to `QUESTIONS`, those that this transfer can give."""
+        asked = (contrast(self.of(a, mode), self.of(b, mode), (a, b)) for a, b in QUESTIONS)
+        return [answer for answer in asked if answer is not None]
+
+    def rank_correlation(self, mode: str) -> Estimate:
+        """Spearman's correlation of what found tasks confirm at and what they gain, over sets."""
+        return rank_correlation(self.of(FOUND, mode))
+
+    def affinities(self, mode: str, source_set: int | None = None) -> Affinities | None:
+        """Of the sources of one image set that served all of its targets; None where there are fewer than two.
+
+        Args:
+            source_set: the first by default.
+        """
+        first = min(one.source_set for one in self.measured) if source_set is None else source_set
+        pairs = [
+            one
+            for one in self.measured
+            if (one.source_set, one.mode, one.shots) == (first, mode, self.all_shots) and one.kind != OWN
+        ]
+        many = len({one.set for one in pairs}) > 1
+        named = {(one.source, f"{one.target}, set {one.set + 1}" if many else one.target): one for one in pairs}
+        targets = tuple(dict.fromkeys(target for _, target in named))
+        kinds = {one.source: one.kind for one in pairs}
+        sources = tuple(name for name in kinds if all((name, target) in named for target in targets))
+        if len(sources) < 2:
+            return None
+        taskness = np.array([[named[s, t].taskness for t in targets] for s in sources])
+        gain = np.array([[named[s, t].gain for t in targets] for s in sources])
+        return Affinities(sources, tuple(kinds[s] for s in sources), targets, gain, affinities(taskness))
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each pair: means over replicates, and how many there were."""
+        found = []
+        for one in self.measured:
+            row = {name: getattr(one, name) for name in COLUMNS if name not in ("taskness", "scratch", "replicates")}
+            row |= {"taskness": float(one.taskness.mean()), "scratch": float(one.scratch.mean())}
+            row["replicates"] = len(one.taskness)
+            found.append({name: row[name] for name in COLUMNS})
+        return found
+
+    def save(self, path: Path) -> Path:
+        """Write an `.npz` of plain arrays. Raises UserError if it cannot be written."""
+        arrays: dict[str, Any] = {"format": FORMAT, "version": VERSION, "about": json.dumps(dict(self.about))}
+        for name in (*_WORDS, *_NUMBERS):
+            arrays[name] = np.array([getattr(one, name) for one in self.measured])
+        out = io.BytesIO()
+        np.savez_compressed(out, **arrays)
+        write_bytes(path, out.getvalue())
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> TransferResult:
+        """What `save` wrote. Raises UserError where the file cannot be read or is of another kind."""
+        names = ("format", "version", "about", *_WORDS, *_NUMBERS)
+        arrays = read_npz(path, names, "; expected what tdbench transfer writes")
+        if arrays.keys() != set(names) or str(arrays["format"]) != FORMAT:
+            raise UserError(f"{path} holds no transfer (tdbench transfer writes one)")
+        if arrays["version"].tolist() != VERSION:
+            raise UserError(f"{path} has version {echo(arrays['version'].tolist())}, this tdbench reads {VERSION}")
+        try:
+            rows = zip(*(arrays[field.name] for field in fields(Measured)), strict=True)
+            measured = tuple(Measured(*map(_plain, row)) for row in rows)
+            about = json.loads(str(arrays["about"]))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        return cls(measured, about)
+
+
+def joined(results: Sequence[TransferResult], about: Mapping[str, Any]) -> TransferResult:
+    """One result of the pairs of several."""
+    return TransferResult(tuple(one for result in results for one in result.measured), about)
+
+
+def _plain(value: Any) -> Any:
+    """Python's own numbers and texts; arrays stay."""
+    return value.item() if isinstance(value, np.generic) else value
