@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tdbench.base import environment
-from tdbench.base.errors import UserError
+from tdbench.base.arguments import path_text
+from tdbench.base.errors import UserError, echo
 from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import Source, load_source
 from tdbench.space.task_space import TaskSpace
@@ -82,10 +83,13 @@ def about(
     }
 
 
-def load_targets(targets: str) -> TaskLibrary | None:
+def load_targets(targets: TaskLibrary | str | os.PathLike[str]) -> TaskLibrary | None:
     """The library of the targets, or None for ``classes``. Raises UserError for anything else."""
-    if targets == CLASSES:
+    if isinstance(targets, TaskLibrary):
+        return targets
+    name = path_text("targets", targets)
+    if name == CLASSES:
         return None
-    if not targets.endswith(".npz"):
-        raise UserError(f"targets must be {CLASSES} or the .npz of a task library, got {targets!r}")
-    return TaskLibrary.load(Path(targets))
+    if not name.endswith(".npz"):
+        raise UserError(f"targets must be {CLASSES} or the .npz of a task library, got {echo(name)}")
+    return TaskLibrary.load(name)

@@ -26,7 +26,8 @@ class TransferSettings:
         controls: random labelings, class tasks and pixel statistics that are sources, at most so many of each.
         extend: images beside the set to which found tasks are extended by votes; 0 leaves it out.
         sets: target sets of class tasks, disjoint from each other. Intervals are over sets.
-        n, ratio, seed: N and R of a target set, and the seed that draws the first; the others follow.
+        target_n, target_ratio: N and R of a target set.
+        seed: draws the replicates and the first target set; the other sets follow.
         shots: numbers of positives on the training side that are tried besides all of them.
 
     Raises:
@@ -40,8 +41,8 @@ class TransferSettings:
     controls: int = 4
     extend: int = 0
     sets: int = 4
-    n: int = 50
-    ratio: int = 4
+    target_n: int = 50
+    target_ratio: int = 4
     seed: int = 0
     shots: tuple[int, ...] = SHOTS
 
@@ -62,10 +63,10 @@ class TransferSettings:
             controls=whole("controls", self.controls, 1, MOST),
             extend=whole("extend", self.extend, 0, MOST),
             sets=whole("sets", self.sets, 1, MOST),
-            n=whole("target-n", self.n),
-            ratio=whole("target-ratio", self.ratio),
+            target_n=whole("target-n", self.target_n),
+            target_ratio=whole("target-ratio", self.target_ratio),
             seed=check_seed("seed", self.seed),
             shots=tuple(sorted({whole("shots", k, 1, MOST) for k in members("shots", self.shots)})),
         )
-        check_sizes(self.n, self.ratio)
+        check_sizes(self.target_n, self.target_ratio)
         check_seed("seed + sets - 1", self.seed + self.sets - 1)

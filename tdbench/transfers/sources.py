@@ -168,13 +168,13 @@ def _class_targets(space: TaskSpace, pool: Pool, settings: TransferSettings) -> 
     targets = []
     for number in range(settings.sets):
         allowed = pool.without_classes(space.classes) if apart else pool.free
-        given = {"n": settings.n, "ratio": settings.ratio, "seed": settings.seed + number}
+        given = {"n": settings.target_n, "ratio": settings.target_ratio, "seed": settings.seed + number}
         try:
             drawn, index = pool.draw(allowed, space.protocol, **given)
         except UserError as error:
             raise UserError(
-                f"target set {number + 1} of {settings.sets} needs {settings.n} images beside those of the sources and "
-                f"of other target sets: {error}"
+                f"target set {number + 1} of {settings.sets} needs {settings.target_n} images beside those of the "
+                f"sources and of other target sets: {error}"
             ) from None
         pool.take(index)
         tasks = _class_tasks(drawn)
@@ -185,8 +185,8 @@ def _class_targets(space: TaskSpace, pool: Pool, settings: TransferSettings) -> 
 def _enough(pool: Pool, allowed: NDArray[np.bool_], settings: TransferSettings) -> bool:
     """Whether these images are enough for all target sets."""
     held = np.bincount(pool.source.labels[allowed], minlength=len(pool.source.label_names))
-    group = settings.ratio + 1
-    shares = np.minimum(held // (settings.n // group), settings.sets)  # a class gives a set one share at most
+    group = settings.target_ratio + 1
+    shares = np.minimum(held // (settings.target_n // group), settings.sets)  # a class gives a set one share at most
     return bool(shares.sum() >= settings.sets * group)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
+from typing import Any
 
 from tdbench.base.stats import ALPHA, LEVEL, MIN_FOR_INTERVAL, POWER, Estimate
 from tdbench.base.table import Table, number
@@ -112,6 +114,36 @@ def taxonomy_table(result: TransferResult, mode: str) -> Table | None:
     )
     title = f"Taxonomy, {mode}: the best sources for {len(found.targets)} targets"
     return Table(title, ("b", "mean affinity", "sources"), rows, (), (2,))
+
+
+def document(result: TransferResult) -> dict[str, Any]:
+    """Everything as plain values, for JSON."""
+    return {
+        "about": dict(result.about),
+        "paragraph": paragraph(result),
+        "gains": [asdict(gain) for gain in result.gains],
+        "modes": {mode: _mode_document(result, mode) for mode in result.modes},
+        "pairs": result.records(),
+    }
+
+
+def _mode_document(result: TransferResult, mode: str) -> dict[str, Any]:
+    found = result.affinities(mode)
+    return {
+        "contrasts": [asdict(one) for one in result.contrasts(mode)],
+        "rank_correlation": asdict(result.rank_correlation(mode)),
+        "affinity": found
+        and {
+            "sources": found.sources,
+            "targets": found.targets,
+            "gain": found.gain.tolist(),
+            "affinity": found.affinity.tolist(),
+            "taxonomy": [
+                {"sources": [found.sources[i] for i in one.sources], "serves": one.serves.tolist(), "total": one.total}
+                for one in found.taxonomy
+            ],
+        },
+    }
 
 
 def page(result: TransferResult, pictures: list[str]) -> str:
