@@ -24,6 +24,8 @@ class TrainingBatch:
         seeds: (B,) uint64 seeds of the initial weights, or None.
         weights: (B, 61326) float32 initial weights in the flat layout of `networks.LAYERS`, 245 KB a training, or
             None. Exactly one of seeds and weights is given.
+        frozen: True where both convolutions (weights and biases, the first 2,872 parameters) keep their initial values
+            to the bit, and all other layers train as usual.
     """
 
     images: NDArray[np.float32]
@@ -32,6 +34,7 @@ class TrainingBatch:
     train_mask: NDArray[np.bool_]
     seeds: NDArray[np.uint64] | None = None
     weights: NDArray[np.float32] | None = None
+    frozen: bool = False
 
     @classmethod
     def checked(
@@ -43,12 +46,13 @@ class TrainingBatch:
         image_set: NDArray[np.intp] | None = None,
         *,
         weights: NDArray[np.float32] | None = None,
+        frozen: bool = False,
     ) -> TrainingBatch:
         """Make a batch of arrays of any number type. An array is copied only if its type or memory layout must change.
 
         Args:
             images: as above, or (N, 3, 32, 32) for one image set.
-            labels, train_mask, seeds, weights: as above.
+            labels, train_mask, seeds, weights, frozen: as above.
             image_set: all zero by default.
 
         Raises:
@@ -82,7 +86,7 @@ class TrainingBatch:
         _check_shape("image_set", image_set, (size,))
         if ((image_set < 0) | (image_set >= len(images))).any():
             raise ValueError(f"image_set must lie in 0..{len(images) - 1}")
-        return cls(images, image_set, labels.astype(np.uint8, copy=False), train_mask, seeds, weights)
+        return cls(images, image_set, labels.astype(np.uint8, copy=False), train_mask, seeds, weights, frozen)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,6 +100,7 @@ class TrainingBatch:
             self.train_mask[members],
             None if self.seeds is None else self.seeds[members],
             None if self.weights is None else self.weights[members],
+            self.frozen,
         )
 
     def initial_weights(self, members: slice | NDArray[np.intp]) -> NDArray[np.float32]:

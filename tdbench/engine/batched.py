@@ -25,6 +25,8 @@ from tdbench.engine.reference import training_torch
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 
+N_CONVOLUTIONS = 4  # the first layers of LAYERS: weights and biases of both convolutions
+
 CPU_CHUNK = 16  # more networks at once only push activations out of the caches
 CPU_BYTES = 2**31  # for a chunk; fewer networks at once change no bit on a CPU
 CUDA_CHUNK = 128
@@ -126,26 +128,31 @@ class BatchedEngine(TrainsOnce):
             params = _parameters(drawn_weights(batch.seeds, self.device))
         else:
             params = _parameters(torch.from_numpy(batch.initial_weights(slice(None))).to(self.device))
+        convolutions, dense = params[:N_CONVOLUTIONS], params[N_CONVOLUTIONS:]
+        trained = dense if batch.frozen else params
+        convolve, classify = (
+            (_convolve_together, _classify_together) if self.together else (_convolve_each, _classify_each)
+        )
+        with torch.no_grad():
+            kept = convolve(x, convolutions) if batch.frozen else None
         y = torch.from_numpy(batch.labels.astype(np.int64)).to(self.device)
         train = torch.from_numpy(batch.train_mask).to(self.device)
         n_train, n_val = train.sum(1), (~train).sum(1)
-        first = [torch.zeros_like(p) for p in params]
-        second = [torch.zeros_like(p) for p in params]
+        first = [torch.zeros_like(p) for p in trained]
+        second = [torch.zeros_like(p) for p in trained]
         steps = np.arange(1, protocol.steps + 1)
         step_size = torch.tensor(-protocol.lr / (1 - BETA1**steps), dtype=torch.float32, device=self.device)
         root_correction = torch.tensor(np.sqrt(1 - BETA2**steps), dtype=torch.float32, device=self.device)
         curve = torch.empty(len(batch), protocol.steps, dtype=torch.float32, device=self.device)
         t = torch.zeros(1, dtype=torch.int64, device=self.device)
 
-        forward = _forward_together if self.together else _forward_each
-
         def step() -> None:
-            logits = forward(x, params)
+            logits = classify(convolve(x, convolutions) if kept is None else kept, dense)
             losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").reshape(y.shape)
             zero = losses.new_zeros(())
             with torch.no_grad():
                 curve.index_copy_(1, t, (torch.where(train, zero, losses).sum(1) / n_val)[:, None])
-            grads = torch.autograd.grad((torch.where(train, losses, zero).sum(1) / n_train).sum(), params)
+            grads = torch.autograd.grad((torch.where(train, losses, zero).sum(1) / n_train).sum(), trained)
             with torch.no_grad():
                 torch._foreach_lerp_(first, grads, 1 - BETA1)
                 torch._foreach_mul_(second, BETA2)
@@ -156,7 +163,7 @@ class BatchedEngine(TrainsOnce):
                 torch._foreach_reciprocal_(denominators)
                 torch._foreach_mul_(denominators, first)
                 torch._foreach_mul_(denominators, step_size[t].squeeze(0))
-                torch._foreach_add_(params, denominators)
+                torch._foreach_add_(trained, denominators)
                 t.add_(1)
 
         for _ in range(protocol.steps):
@@ -191,28 +198,42 @@ def _parameters(weights: torch.Tensor) -> list[torch.Tensor]:
     return [p.reshape(len(p), *layer.shape).clone().requires_grad_() for p, layer in zip(flat, LAYERS, strict=True)]
 
 
-def _forward_each(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
-    """(B, N, 2) logits of B networks on (N, 3, 32, 32) images, network by network.
+def _convolve_each(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
+    """(B, N, 400) outputs of the convolutions of B networks on (N, 3, 32, 32) images, network by network.
 
     On a CPU, MKL and oneDNN split sums by the number of networks, so together a network's roundings would depend on it.
     """
-    return torch.stack([_forward_one(x, *weights) for weights in zip(*params, strict=True)])
+    return torch.stack([_convolve_one(x, *weights) for weights in zip(*params, strict=True)])
 
 
-def _forward_together(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
-    """The same, all networks in each layer at once."""
-    w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = params
+def _classify_each(features: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
+    """(B, N, 2) logits of B networks for (B, N, 400) outputs of their convolutions, network by network."""
+    return torch.stack([_classify_one(h, *weights) for h, *weights in zip(features, *params, strict=True)])
+
+
+def _convolve_one(x: torch.Tensor, *params: torch.Tensor) -> torch.Tensor:
+    w1, b1, w2, b2 = params
+    h = F.relu(F.max_pool2d(F.conv2d(x, w1, b1), 2))
+    return F.relu(F.max_pool2d(F.conv2d(h, w2, b2), 2)).flatten(1)
+
+
+def _classify_one(h: torch.Tensor, *params: torch.Tensor) -> torch.Tensor:
+    w3, b3, w4, b4, w5, b5 = params
+    return F.linear(F.relu(F.linear(F.relu(F.linear(h, w3, b3)), w4, b4)), w5, b5)
+
+
+def _convolve_together(x: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
+    """As `_convolve_each`, all networks in each layer at once."""
+    w1, b1, w2, b2 = params
     count, n = len(w1), len(x)
     h = F.relu(F.max_pool2d(F.conv2d(x, w1.flatten(0, 1), b1.flatten()), 2))
     h = F.relu(F.max_pool2d(F.conv2d(h, w2.flatten(0, 1), b2.flatten(), groups=count), 2))
-    h = h.reshape(n, count, -1).transpose(0, 1)
+    return h.reshape(n, count, -1).transpose(0, 1)
+
+
+def _classify_together(h: torch.Tensor, params: list[torch.Tensor]) -> torch.Tensor:
+    """As `_classify_each`, all networks in each layer at once."""
+    w3, b3, w4, b4, w5, b5 = params
     h = F.relu(torch.baddbmm(b3[:, None], h, w3.transpose(1, 2)))
     h = F.relu(torch.baddbmm(b4[:, None], h, w4.transpose(1, 2)))
     return torch.baddbmm(b5[:, None], h, w5.transpose(1, 2))
-
-
-def _forward_one(x: torch.Tensor, *params: torch.Tensor) -> torch.Tensor:
-    w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = params
-    h = F.relu(F.max_pool2d(F.conv2d(x, w1, b1), 2))
-    h = F.relu(F.max_pool2d(F.conv2d(h, w2, b2), 2)).flatten(1)
-    return F.linear(F.relu(F.linear(F.relu(F.linear(h, w3, b3)), w4, b4)), w5, b5)

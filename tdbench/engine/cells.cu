@@ -51,6 +51,7 @@ struct Work {
     float* curves;         // [network][steps]
     int n, steps;
     int begin, end;        // this launch does the steps from begin to end - 1
+    int frozen;            // 1 where the convolutions keep their weights, and so compute the same in all steps
 };
 
 // The memory of a network beside its weights. Images stand in the order of `place`: the training side first.
@@ -429,7 +430,7 @@ struct SharedMemory {
     int n_train;
 };
 
-DEVICE void forward(const Work& work, const float* weights, const Memory& memory, SharedMemory& shared) {
+DEVICE void convolve_all(const Work& work, const float* weights, const Memory& memory, SharedMemory& shared) {
     load_kernels<3, 6>(weights + kConv1, shared.kernels1);
     load_kernels<6, 16>(weights + kConv2, shared.kernels2);
     EACH(k, 6) shared.bias1[k] = weights[kBias1 + k];
@@ -439,24 +440,17 @@ DEVICE void forward(const Work& work, const float* weights, const Memory& memory
     convolve<3, 6, 32, 6>(work.n, images, memory.place, shared.kernels1, shared.bias1, memory.pooled1, memory.top1);
     BARRIER();
     convolve<6, 16, 14, 4>(work.n, memory.pooled1, nullptr, shared.kernels2, shared.bias2, memory.pooled2, memory.top2);
+}
+
+// It first reads what the convolutions have written after a barrier.
+DEVICE void classify(const Work& work, const float* weights, const Memory& memory, SharedMemory& shared) {
     dense<kPooled2, kHidden1, true>(work.n, memory.pooled2, weights + kFc1, shared.tile, memory.hidden1);
     dense<kHidden1, kHidden2, true>(work.n, memory.hidden1, weights + kFc2, shared.tile, memory.hidden2);
     dense<kHidden2, 2, false>(work.n, memory.hidden2, weights + kFc3, shared.tile, memory.logits);
 }
 
-DEVICE void backward_and_update(const Work& work, int n_train, const Parameters& parameters, const Memory& memory,
+DEVICE void update_convolutions(const Work& work, int n_train, const Parameters& parameters, const Memory& memory,
                                 SharedMemory& shared) {
-    const float* weights = parameters.weights;
-    dense_back<kHidden2, 2>(n_train, memory.back_logits, weights + kFc3, memory.hidden2, memory.back_hidden2);
-    BARRIER();
-    dense_back<kHidden1, kHidden2>(n_train, memory.back_hidden2, weights + kFc2, memory.hidden1, memory.back_hidden1);
-    BARRIER();
-    dense_back<kPooled2, kHidden1>(n_train, memory.back_hidden1, weights + kFc1, memory.pooled2, memory.back2);
-    EACH(k, kBias2 - kConv2) shared.tile[k] = weights[kConv2 + k];
-    BARRIER();
-    dense_update<kHidden2, 2, 2>(n_train, memory.hidden2, memory.back_logits, parameters.from(kFc3));
-    dense_update<kHidden1, kHidden2, 4>(n_train, memory.hidden1, memory.back_hidden2, parameters.from(kFc2));
-    dense_update<kPooled2, kHidden1, 4>(n_train, memory.pooled2, memory.back_hidden1, parameters.from(kFc1));
     gather_gradients(n_train, shared.tile, memory);
     kernel_gradients<6, 16, 14, kSlices2>(n_train, memory.pooled1, nullptr, memory.back2, memory.top2, shared.tile,
                                           memory.parts2);
@@ -466,6 +460,24 @@ DEVICE void backward_and_update(const Work& work, int n_train, const Parameters&
     BARRIER();
     update_convolution<kSize1, kSlices1>(memory.parts1, parameters.from(kConv1));
     update_convolution<kSize2, kSlices2>(memory.parts2, parameters.from(kConv2));
+}
+
+DEVICE void backward_and_update(const Work& work, int n_train, const Parameters& parameters, const Memory& memory,
+                                SharedMemory& shared) {
+    const float* weights = parameters.weights;
+    dense_back<kHidden2, 2>(n_train, memory.back_logits, weights + kFc3, memory.hidden2, memory.back_hidden2);
+    BARRIER();
+    dense_back<kHidden1, kHidden2>(n_train, memory.back_hidden2, weights + kFc2, memory.hidden1, memory.back_hidden1);
+    BARRIER();
+    if (!work.frozen) {
+        dense_back<kPooled2, kHidden1>(n_train, memory.back_hidden1, weights + kFc1, memory.pooled2, memory.back2);
+        EACH(k, kBias2 - kConv2) shared.tile[k] = weights[kConv2 + k];
+    }
+    BARRIER();
+    dense_update<kHidden2, 2, 2>(n_train, memory.hidden2, memory.back_logits, parameters.from(kFc3));
+    dense_update<kHidden1, kHidden2, 4>(n_train, memory.hidden1, memory.back_hidden2, parameters.from(kFc2));
+    dense_update<kPooled2, kHidden1, 4>(n_train, memory.pooled2, memory.back_hidden1, parameters.from(kFc1));
+    if (!work.frozen) update_convolutions(work, n_train, parameters, memory, shared);
     BARRIER();
 }
 
@@ -487,7 +499,8 @@ KERNEL train_cells(const Work work) {
     }
     const int n_train = shared.n_train;
     for (int step = work.begin; step < work.end; step++) {
-        forward(work, weights, memory, shared);
+        if (step == 0 || !work.frozen) convolve_all(work, weights, memory, shared);
+        classify(work, weights, memory, shared);
         cross_entropy(work.n, n_train, memory);
         BARRIER();
         if (THREAD == 0)

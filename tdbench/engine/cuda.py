@@ -108,6 +108,7 @@ class CudaEngine(TrainsOnce):
                 curves=stack.enter_context(self._driver.memory(curves.nbytes)),
                 n=n,
                 steps=protocol.steps,
+                frozen=batch.frozen,
             )
             if batch.weights is not None:
                 self._driver.upload(work.weights, np.ascontiguousarray(batch.weights))
@@ -150,7 +151,7 @@ class Work(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in ("images", "image_set", "labels", "train", "seeds", "adam", "weights", "scratch", "curves")
         ),
-        *((name, ctypes.c_int) for name in ("n", "steps", "begin", "end")),
+        *((name, ctypes.c_int) for name in ("n", "steps", "begin", "end", "frozen")),
     )
 
 

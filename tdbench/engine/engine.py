@@ -48,7 +48,8 @@ class Engine(typing.Protocol):
 
     All engines compute what `reference` computes, up to rounding: each network of a batch starts from its weights (or
     from those that its seed draws, `networks.initial_weights`) and takes `protocol.steps` full-batch steps of Adam on
-    the mean cross-entropy of its training side. Two promises hold to the bit, on one machine, device and `detail`:
+    the mean cross-entropy of its training side. In a `frozen` batch both convolutions stay as they are. Two promises
+    hold to the bit, on one machine, device and `detail`:
 
     - a training's result does not depend on what else is in the batch, nor on its place in it;
     - `curves` and `train` give the same curves, and a batch with ``weights=initial_weights(seeds)`` the same as one

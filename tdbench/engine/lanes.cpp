@@ -594,7 +594,9 @@ struct Call {
     const std::atomic<int32_t>* cancel;
     float* curves;   // (B, steps), NaN without a validation side
     float* trained;  // (B, kParameters) in PyTorch's flat order, or null
+    bool frozen;     // the convolutions keep their initial weights, so what they compute is the same in all steps
 
+    bool convolves(int t) const { return t == 1 || !frozen; }
     bool cancelled() const { return cancel->load(std::memory_order_relaxed) != 0; }
 };
 
@@ -703,9 +705,10 @@ public:
             // Four images are a whole number of vectors of windows.
             const int fours = (N + 3) / 4;
             const int begin = 4 * share(fours, rank), end = std::min(N, 4 * share(fours, rank + 1));
-            for (int x = begin * kWindows1 / L; x * L < end * kWindows1; x++) convolve1(x);
+            const bool convolves = call_.convolves(t);
+            for (int x = begin * kWindows1 / L; convolves && x * L < end * kWindows1; x++) convolve1(x);
             lap(0);
-            for (int n = begin; n < end; n++) convolve2(n);
+            for (int n = begin; convolves && n < end; n++) convolve2(n);
             lap(1);
             if (rank == 0) stop_ = call_.cancelled();
             team.wait();
@@ -714,12 +717,12 @@ public:
             team.wait();
             if (rank == 0) write_loss(t);
             if (t == call_.steps && call_.trained == nullptr) return;  // the last update is not used
-            backward_to_conv1(share(T, rank), share(T, rank + 1));
+            if (!call_.frozen) backward_to_conv1(share(T, rank), share(T, rank + 1));
             lap(3);
             team.wait();
             update(Adam(call_.lr, t), team, rank, lap);
             team.wait();
-            if (rank == 0) publish_conv1();
+            if (rank == 0 && !call_.frozen) publish_conv1();
             lap(8);
             team.wait();
         }
@@ -738,16 +741,21 @@ public:
         };
         for (int t = 1; t <= call.steps && !call.cancelled(); t++) {
             Lap lap;
-            for (int x = 0; x < ImageSet::vectors(N); x++) each([&](Training& one) { one.convolve1(x); });
+            for (int x = 0; call.convolves(t) && x < ImageSet::vectors(N); x++)
+                each([&](Training& one) { one.convolve1(x); });
             lap(0);
             each([&](Training& one) {
-                for (int n = 0; n < N; n++) one.convolve2(n);
+                for (int n = 0; call.convolves(t) && n < N; n++) one.convolve2(n);
                 lap(1);
                 one.classify(0, N, lap);
                 one.write_loss(t);
             });
             if (t == call.steps && call.trained == nullptr) return;
             const Adam adam(call.lr, t);
+            if (call.frozen) {
+                each([&](Training& one) { one.update_dense_layers(adam, alone, 0, lap); });
+                continue;
+            }
             each([&](Training& one) {
                 one.backward_to_conv1(0, one.T);
                 lap(3);
@@ -844,7 +852,8 @@ private:
             };
             dense<Fc3Back>(d5, Fc3::row, back + kBack3, 2, d4, begin, end_train, behind(h4, Fc2::row));
             dense<Fc2Back>(d4, Fc2::row, back + kBack2, 84, d3, begin, end_train, behind(h3, Fc1::row));
-            dense<Fc1Back>(d3, Fc1::row, back + kBack1, 120, d2, begin, end_train, behind(a2, kRow2));
+            if (!call_.frozen)
+                dense<Fc1Back>(d3, Fc1::row, back + kBack1, 120, d2, begin, end_train, behind(a2, kRow2));
         }
         lap(2);
     }
@@ -874,6 +883,7 @@ private:
     // Gradients of weights, each over all training images in order, and their updates.
     void update(const Adam& adam, const Team& team, int rank, Lap& lap) {
         const auto share = [&](int count, int i) { return count * i / team.size; };
+        if (call_.frozen) return update_dense_layers(adam, team, rank, lap);
         const int b1 = share(kOut1, team.size - 1 - rank), e1 = share(kOut1, team.size - rank);
         conv1_clear(b1, e1);
         for (int r = 0; r < T && b1 < e1; r++) conv1_add(r, b1, e1);
@@ -889,6 +899,9 @@ private:
             publish_conv2(b2, e2);
         }
         lap(5);
+        update_dense_layers(adam, team, rank, lap);
+    }
+    void update_dense_layers(const Adam& adam, const Team& team, int rank, Lap& lap) {
         update_dense<Fc1, Fc1Back>(adam, a2, kRow2, d3, kFc1, kBack1, team, rank);
         update_dense<Fc2, Fc2Back>(adam, h3, Fc1::row, d4, kFc2, kBack2, team, rank);
         update_dense<Fc3, Fc3Back>(adam, h4, Fc2::row, d5, kFc3, kBack3, team, rank);
@@ -1171,10 +1184,10 @@ EXPORT void lanes_initial_weights(uint64_t seed, float* out) {
 }
 
 // Curves of `batch` trainings, and their last weights if `trained` is not null. They start from `initial`, or from
-// `seeds` if that is null. Returns 0 when done, 1 when cancelled, 2 when out of memory. The caller checks arguments.
-EXPORT int lanes_curves(const float* images, int n_images, const uint8_t* labels, const uint8_t* train,
-                        const uint64_t* seeds, const float* initial, const int64_t* image_set, int64_t batch, int steps,
-                        double lr, int threads, const int32_t* cancel, float* curves, float* trained) {
+// `seeds` if that is null; where `frozen` is not 0, the convolutions keep these weights. Returns 0 when done, 1 when cancelled, 2 when out of memory. The caller checks arguments.
+EXPORT int lanes_train(const float* images, int n_images, const uint8_t* labels, const uint8_t* train,
+                       const uint64_t* seeds, const float* initial, const int64_t* image_set, int64_t batch, int steps,
+                       double lr, int frozen, int threads, const int32_t* cancel, float* curves, float* trained) {
     static_assert(sizeof(std::atomic<int32_t>) == sizeof(int32_t), "the flag is a plain word to the caller");
     const Call call{images,
                     n_images,
@@ -1187,7 +1200,8 @@ EXPORT int lanes_curves(const float* images, int n_images, const uint8_t* labels
                     lr,
                     reinterpret_cast<const std::atomic<int32_t>*>(cancel),
                     curves,
-                    trained};
+                    trained,
+                    frozen != 0};
     try {
         train_all(call, batch, threads);
     } catch (const std::bad_alloc&) {

@@ -110,13 +110,14 @@ class NativeEngine(TrainsOnce):
 
         def call() -> None:
             status.append(
-                self._library.lanes_curves(
+                self._library.lanes_train(
                     _pointer(batch.images),
                     batch.images.shape[1],
                     *map(_pointer, arrays),
                     len(batch),
                     protocol.steps,
                     protocol.lr,
+                    batch.frozen,
                     self.threads,
                     ctypes.byref(cancel),
                     _pointer(curves),
@@ -172,11 +173,13 @@ def _library(isa: str) -> ctypes.CDLL:
         library = ctypes.CDLL(str(file))
     except OSError as error:
         raise UserError(f"the native kernel cannot be loaded: {error}; reinstall tdbench") from error
+    if not hasattr(library, "lanes_train"):  # it had another name before `frozen`, which an older kernel would ignore
+        raise UserError("the native kernel was built for an older tdbench; reinstall tdbench")
     p, i = ctypes.c_void_p, ctypes.c_int
     library.lanes_best_isa.argtypes = []
     library.lanes_initial_weights.argtypes = [ctypes.c_uint64, p]
     library.lanes_initial_weights.restype = None
-    library.lanes_curves.argtypes = [p, i, p, p, p, p, p, ctypes.c_int64, i, ctypes.c_double, i, p, p, p]
+    library.lanes_train.argtypes = [p, i, p, p, p, p, p, ctypes.c_int64, i, ctypes.c_double, i, i, p, p, p]
     library.lanes_peak_gflops.argtypes = [i, ctypes.c_double]
     library.lanes_peak_gflops.restype = ctypes.c_double
     return library

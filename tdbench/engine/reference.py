@@ -84,6 +84,8 @@ class ReferenceEngine(TrainsOnce):
                 y = torch.from_numpy(batch.labels[b].astype(np.int64)).to(self.device)
                 train = torch.tensor(batch.train_mask[b], device=self.device)
                 net = network_of(batch.initial_weights(slice(b, b + 1))[0], self.device)
+                for convolution in (net.conv1, net.conv2):
+                    convolution.requires_grad_(not batch.frozen)
                 curves[b] = _train(net, x, y, train, protocol, stop)
                 if weights is not None:
                     weights[b] = parameters_to_vector(net.parameters()).detach().cpu().numpy()

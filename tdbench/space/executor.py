@@ -35,13 +35,18 @@ class Request:
         image_set: the images that they label, and how networks are trained on them.
         labels: (n, N) label vectors; each is trained once for each of its replicates.
         seeds: (n, k) replicate seeds.
-        fixed_mask: (n k, N) True on the training side. If None, each replicate's seed draws its split.
+        fixed_mask: (n k, N) True on the training side. If None, each replicate's seed draws its split. A training whose
+            images are all on the training side has a curve of NaN.
+        weights: (n k, 61326) float32 initial weights. If None, each replicate's seed draws them.
+        frozen: whether the convolutions keep their initial weights.
     """
 
     image_set: ImageSet
     labels: NDArray[np.uint8]
     seeds: NDArray[np.uint64]
     fixed_mask: NDArray[np.bool_] | None = None
+    weights: NDArray[np.float32] | None = None
+    frozen: bool = False
 
     @property
     def trainings(self) -> int:
@@ -145,13 +150,18 @@ def done(curves: Curves) -> Future[Curves]:
 
 
 def train(requests: Sequence[Request], engine: Engine, stop: threading.Event | None = None) -> list[Curves]:
-    """(n, k, steps) curves for each request. Requests with the same N, steps and learning rate train in one batch."""
+    """(n, k, steps) curves for each request.
+
+    Requests train in one batch where they have the same N, steps and learning rate, are frozen or not, and either all
+    bring initial weights or all draw them.
+    """
     all_curves = [np.empty((*r.seeds.shape, r.image_set.protocol.steps), dtype=np.float32) for r in requests]
-    groups: dict[tuple[int, int, float], list[int]] = {}
+    groups: dict[tuple[int, int, float, bool, bool], list[int]] = {}
     for i, request in enumerate(requests):
         if request.trainings:
             protocol = request.image_set.protocol
-            groups.setdefault((request.image_set.n, protocol.steps, protocol.lr), []).append(i)
+            kind = (request.image_set.n, protocol.steps, protocol.lr, request.frozen, request.weights is None)
+            groups.setdefault(kind, []).append(i)
     for members in groups.values():
         batch = _batch([requests[i] for i in members])
         curves = engine.curves(batch, requests[members[0]].image_set.protocol, stop)
@@ -176,14 +186,17 @@ def train_weights(request: Request, engine: Engine) -> Trained:
 
 
 def _batch(requests: Sequence[Request]) -> TrainingBatch:
-    """One batch of the trainings of all requests, whose image sets have the same size."""
+    """One batch of the trainings of all requests, which are of one kind and whose image sets have the same size."""
     image_sets = list({request.image_set.fingerprint: request.image_set for request in requests}.values())
     position = {image_set.fingerprint: s for s, image_set in enumerate(image_sets)}
+    weights = [request.weights for request in requests if request.weights is not None]
     which = [position[request.image_set.fingerprint] for request in requests]
     return TrainingBatch.checked(
         np.stack([image_set.images for image_set in image_sets]),
         np.concatenate([request.training_labels for request in requests]),
         np.concatenate([request.train_mask for request in requests]),
-        np.concatenate([request.seeds.ravel() for request in requests]),
+        None if weights else np.concatenate([request.seeds.ravel() for request in requests]),
         np.repeat(which, [request.trainings for request in requests]),
+        weights=np.concatenate(weights) if weights else None,
+        frozen=requests[0].frozen,
     )

@@ -143,8 +143,14 @@ class _Memory:
 
 def _row(request: Request, j: int) -> Request:
     k = request.seeds.shape[1]
-    mask = None if request.fixed_mask is None else request.fixed_mask[j * k : (j + 1) * k]
-    return replace(request, labels=request.labels[j : j + 1], seeds=request.seeds[j : j + 1], fixed_mask=mask)
+    own = slice(j * k, (j + 1) * k)
+    return replace(
+        request,
+        labels=request.labels[j : j + 1],
+        seeds=request.seeds[j : j + 1],
+        fixed_mask=None if request.fixed_mask is None else request.fixed_mask[own],
+        weights=None if request.weights is None else request.weights[own],
+    )
 
 
 def _keys(request: Request, engine: Engine) -> list[bytes]:
@@ -152,11 +158,16 @@ def _keys(request: Request, engine: Engine) -> list[bytes]:
     common = hashlib.sha256(request.image_set.fingerprint)
     common.update(f"{asdict(request.image_set.protocol)} {tag_of(engine)}".encode())
     keys = []
-    for labels, seeds in zip(request.labels, request.seeds, strict=True):
+    for j, (labels, seeds) in enumerate(zip(request.labels, request.seeds, strict=True)):
         digest = common.copy()
         digest.update(np.packbits(labels).tobytes())
         digest.update(np.ascontiguousarray(seeds).tobytes())
         if request.fixed_mask is not None:
             digest.update(np.packbits(request.fixed_mask).tobytes())
+        if request.weights is not None:
+            weights = _row(request, j).weights
+            digest.update(b"weights" + hashlib.sha256(np.asarray(weights, dtype=np.float32).tobytes()).digest())
+        if request.frozen:
+            digest.update(b"frozen")
         keys.append(digest.digest())
     return keys

@@ -15,7 +15,7 @@ struct Result {
 };
 
 // Two networks on two image sets, from seeds or from given weights, in a launch of two steps and another of one.
-Result train(int n, int threads, const std::vector<float>* initial) {
+Result train(int n, int threads, const std::vector<float>* initial, int frozen) {
     constexpr int sets = 2, networks = 2, steps = 3;
     std::vector<float> images(1ll * sets * n * kPixels), adam = {0.01f, 31.6f, 0.0053f, 22.4f, 0.0037f, 18.3f};
     for (size_t i = 0; i < images.size(); i++) images[i] = static_cast<float>(i * 2654435761u % 1000) / 500 - 1;
@@ -29,7 +29,8 @@ Result train(int n, int threads, const std::vector<float>* initial) {
     for (int begin = 0; begin < steps; begin += 2) {
         const int end = begin + 2 < steps ? begin + 2 : steps;
         Work work = {images.data(), image_set.data(), labels.data(), train.data(), initial ? nullptr : seeds.data(),
-                     adam.data(), result.weights.data(), scratch[0].at, result.curves.data(), n, steps, begin, end};
+                     adam.data(), result.weights.data(), scratch[0].at, result.curves.data(), n, steps, begin, end,
+                     frozen};
         void* parameters[] = {&work};
         cells_launch(networks, threads, parameters);
     }
@@ -43,10 +44,11 @@ int main() {
     for (int k = 0; 4 * k < kParameters; k++)
         draw_four(7, k, initial.data()), draw_four(~Seed{0}, k, initial.data() + kParameters);
     int failures = 0;
-    for (int n : {1, 6}) {
-        const Result three = train(n, 3, nullptr);
-        failures += !(three == train(n, 1, &initial));
-    }
+    for (int n : {1, 6})
+        for (int frozen : {0, 1}) {
+            const Result three = train(n, 3, nullptr, frozen);
+            failures += !(three == train(n, 1, &initial, frozen));
+        }
     std::printf("%d failures\n", failures);
     return failures;
 }

@@ -27,18 +27,19 @@ int check(int n_images, int sets, int64_t batch, int threads, double lr) {
             return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
         }
     };
-    const auto run = [&](int n_threads, const float* initial, Result& out) {
+    const auto run = [&](int n_threads, const float* initial, Result& out, bool frozen = false) {
         out.curves.resize(batch * steps), out.weights.resize(batch * kParameters);
-        return lanes_curves(images.data(), n_images, labels.data(), train.data(), initial ? nullptr : seeds.data(),
-                            initial, image_set.data(), batch, steps, lr, n_threads, &cancel, out.curves.data(),
-                            out.weights.data());
+        return lanes_train(images.data(), n_images, labels.data(), train.data(), initial ? nullptr : seeds.data(),
+                           initial, image_set.data(), batch, steps, lr, frozen, n_threads, &cancel, out.curves.data(),
+                           out.weights.data());
     };
     std::vector<float> initial(batch * kParameters);
     for (int64_t b = 0; b < batch; b++) lanes_initial_weights(seeds[b], initial.data() + b * kParameters);
-    Result together, alone, given;
+    Result together, alone, given, frozen, frozen_alone;
     if (run(threads, nullptr, together) != 0 || run(1, nullptr, alone) != 0) return 1;
     if (run(threads, initial.data(), given) != 0) return 1;
-    return together == alone && together == given ? 0 : 1;
+    if (run(threads, nullptr, frozen, true) != 0 || run(1, nullptr, frozen_alone, true) != 0) return 1;
+    return together == alone && together == given && frozen == frozen_alone ? 0 : 1;
 }
 
 }  // namespace
@@ -53,8 +54,8 @@ int main() {
     failures += check(9, 1, 1, 3, 1e-3);
     failures += check(5, 3, 4, 3, 1e30);
     failures += check(100, 2, 5, 2, 1e-3);
-    failures += lanes_curves(nullptr, 2, nullptr, nullptr, nullptr, nullptr, nullptr, 0, 1, 1, 1, &cancelled, nullptr,
-                             nullptr) != 1;
+    failures += lanes_train(nullptr, 2, nullptr, nullptr, nullptr, nullptr, nullptr, 0, 1, 1, 0, 1, &cancelled, nullptr,
+                            nullptr) != 1;
     std::printf("%d failures\n", failures);
     return failures;
 }

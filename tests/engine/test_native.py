@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -58,6 +60,28 @@ def test_curves_agree_with_reference(isa):
     batch = Batch(n=21, size=4)
     expected = batch.curves(ReferenceEngine(threads=1))
     np.testing.assert_allclose(batch.curves(NativeEngine(isa=isa)), expected, rtol=0, atol=2e-5)
+
+
+BITS = {  # of `fixed_batch` for 13 and for 101 images, as 0.1.0 trained it
+    "base": ("85901fe3a608ad93", "d3aa08b71bcd5347"),
+    "avx2": ("03d617150bf0be43", "bb8a656c0111c44e"),
+    "avx512": ("03d617150bf0be43", "bb8a656c0111c44e"),
+}
+
+
+def fixed_batch(n, size):
+    pixels = (np.arange(2 * n * 3072) * 2654435761 % 1000 / 500 - 1).astype(np.float32).reshape(2, n, 3, 32, 32)
+    image, training = np.arange(n), np.arange(size)[:, None]
+    labels, train = (image + training) % 3 == 0, (image + training) % 5 != 1
+    return TrainingBatch.checked(pixels, labels, train, np.arange(size), training[:, 0] % 2)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the bits are those of x86_64")
+@pytest.mark.parametrize("isa", ISAS)
+def test_ordinary_trainings_have_the_bits_that_they_always_had(isa):
+    trained = [NativeEngine(isa=isa).train(fixed_batch(n, size=5), TrainingProtocol(steps=8)) for n in (13, 101)]
+    digests = [hashlib.sha256(t.curves.tobytes() + t.weights.tobytes()).hexdigest()[:16] for t in trained]
+    assert digests == list(BITS[isa])
 
 
 @pytest.mark.parametrize("lr", [1e-4, 1e-2])

@@ -36,7 +36,8 @@ def make_batch(n, size, seed=0, sets=1):
 
 
 def starting_from(batch, weights):
-    return TrainingBatch.checked(batch.images, batch.labels, batch.train_mask, None, batch.image_set, weights=weights)
+    arrays = (batch.images, batch.labels, batch.train_mask, None, batch.image_set)
+    return TrainingBatch.checked(*arrays, weights=weights, frozen=batch.frozen)
 
 
 def check_promises(engine, batch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from tdbench import TaskSpace
 from tdbench.engine import TrainingBatch, make_engine
 from tdbench.engine.engine import Stopped
+from tdbench.engine.networks import initial_weights
 from tdbench.engine.protocol import TrainingProtocol
 from tdbench.space.evaluate import Evaluator
-from tdbench.space.executor import LocalExecutor, Request, results, train
+from tdbench.space.executor import LocalExecutor, Request, results, train, train_weights
 
 ENGINE = make_engine("batched", "cpu")
 
@@ -49,6 +51,37 @@ def test_each_request_gets_its_own_curves_whatever_its_size_and_space() -> None:
     for future, one in zip(futures, requests, strict=True):
         assert future.result().shape == (*one.seeds.shape, 6)
         np.testing.assert_array_equal(future.result(), train([one], ENGINE)[0])
+
+
+def test_requests_with_weights_and_frozen_ones_train_beside_others_as_they_do_alone() -> None:
+    one = request()
+    weights = initial_weights(np.arange(4, dtype=np.uint64))
+    requests = [one, replace(one, weights=weights), replace(one, frozen=True), replace(one, weights=weights[::-1])]
+    engine = Counted()
+    drawn, given, frozen, turned = train(requests, engine)
+    assert engine.calls == [4, 8, 4]
+    for curves, alone in zip((drawn, given, frozen, turned), requests, strict=True):
+        np.testing.assert_array_equal(curves, train([alone], ENGINE)[0])
+    assert not (drawn == given).any()
+    np.testing.assert_array_equal(frozen[:, :, 0], drawn[:, :, 0])
+    assert not np.array_equal(frozen, drawn)
+
+
+def test_the_weights_that_seeds_draw_give_the_curves_of_these_seeds() -> None:
+    one = request()
+    given = replace(one, weights=initial_weights(one.seeds.ravel()))
+    np.testing.assert_array_equal(train([given], ENGINE)[0], train([one], ENGINE)[0])
+
+
+def test_all_images_may_train_and_their_weights_begin_the_next_training() -> None:
+    one = request()
+    everything = replace(one, fixed_mask=np.ones((4, 10), dtype=np.bool_))
+    first = train_weights(everything, ENGINE)
+    assert np.isnan(first.curves).all()
+    second = train_weights(replace(one, weights=first.weights, frozen=True), ENGINE)
+    assert np.isfinite(second.curves).all()
+    np.testing.assert_array_equal(second.weights[:, :2872], first.weights[:, :2872])
+    assert not (second.weights[:, 2872:] == first.weights[:, 2872:]).all()
 
 
 def test_an_error_of_the_engine_reaches_every_future_of_its_batch() -> None:
