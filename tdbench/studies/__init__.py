@@ -29,6 +29,7 @@ NAMES = (
     "clustering",
     "proxies",
     "discovery",
+    "transfer",
 )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tdbench.base.stats import ALPHA, POWER, Estimate, detectable_difference, mean_interval
+from tdbench.base.stats import ALPHA, MIN_FOR_INTERVAL, POWER, Estimate, detectable_difference, mean_interval
 
 EXPECTED_SD = 0.08  # of the gains of image sets, assumed before a run: in small trials it was 0.05 to 0.12
 LEAST_RANKED = 3  # sources that a rank correlation needs
@@ -155,11 +155,13 @@ def detectable_before(sets: int, sd: float = EXPECTED_SD) -> float:
 
     Args:
         sd: expected standard deviation of the gains of sets.
+
+    Returns:
+        NaN for fewer than 4 sets, which allow no interval.
     """
-    return detectable_difference(sd, sets, alpha=ALPHA, power=POWER)
+    return detectable_difference(sd, sets, alpha=ALPHA, power=POWER) if sets >= MIN_FOR_INTERVAL else math.nan
 
 
 def _detectable(values: Sequence[float]) -> float:
     """The same, by the standard deviation that was found."""
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    return detectable_difference(sd, len(values), alpha=ALPHA, power=POWER)
+    return detectable_before(len(values), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan)

@@ -18,7 +18,21 @@ from tdbench.base.files import read_npz, write_bytes
 from tdbench.base.stats import Estimate
 from tdbench.transfers.affinity import affinities
 from tdbench.transfers.gain import Contrast, Gain, Measured, contrast, gains, rank_correlation
-from tdbench.transfers.sources import ALL, CLASS, FOUND, OWN, PIXEL, RANDOM, SCALED, VOTES
+from tdbench.transfers.settings import MODES
+from tdbench.transfers.sources import (
+    ALL,
+    CLASS,
+    FOUND,
+    KINDS,
+    NOTHING,
+    OWN,
+    PIXEL,
+    RANDOM,
+    SCALED,
+    VOTES,
+    extended_name,
+    name_of,
+)
 from tdbench.transfers.taxonomy import Choice, taxonomy
 
 FILE_NAME = "transfer.npz"
@@ -29,10 +43,11 @@ COLUMNS = (
     *("source_set", "set", "source", "kind", "confirmed", "target", "mode", "shots"),
     *("taskness", "scratch", "gain", "win_rate", "replicates"),
 )
-BEST = "best member"
+BEST, SAME = "best member", "the same tasks without votes"
 # Whether the first gains more than the second: what a transfer is asked.
 QUESTIONS = (
-    *((FOUND, RANDOM), (FOUND, CLASS), (FOUND, PIXEL), (FOUND, SCALED), (ALL, BEST), (VOTES, FOUND), (OWN, RANDOM)),
+    *((FOUND, RANDOM), (FOUND, CLASS), (FOUND, PIXEL), (FOUND, SCALED), (FOUND, NOTHING)),
+    *((ALL, BEST), (VOTES, SAME), (OWN, RANDOM), (OWN, NOTHING)),
 )
 
 
@@ -72,7 +87,8 @@ class TransferResult:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(one.mode for one in self.measured))
+        measured = {one.mode for one in self.measured}
+        return tuple(mode for mode in MODES if mode in measured)
 
     @property
     def all_shots(self) -> int:
@@ -85,20 +101,21 @@ class TransferResult:
 
     @functools.cached_property
     def gains(self) -> list[Gain]:
-        """For each kind of source, mode and number of shots."""
-        return gains(self.measured)
+        """For each mode, kind of source and number of shots."""
+        return sorted(gains(self.measured), key=lambda g: (MODES.index(g.mode), KINDS.index(g.kind), g.shots))
 
     def of(self, kind: str, mode: str) -> list[Measured]:
-        """The pairs of a kind in a mode, with all shots; `BEST` is the library's best confirmed member."""
-        best = kind == BEST
-        return [
-            one
-            for one in self.measured
-            if one.kind == (FOUND if best else kind)
-            and one.mode == mode
-            and one.shots == self.all_shots
-            and (not best or one.source == "found 1")
-        ]
+        """The pairs of a kind in a mode, with all shots.
+
+        `BEST` is the library's best confirmed member, `SAME` those that were extended by votes too.
+        """
+        pairs = [one for one in self.measured if one.mode == mode and one.shots == self.all_shots]
+        if kind == BEST:
+            return [one for one in pairs if one.source == name_of(0)]
+        if kind == SAME:
+            extended = {one.source for one in pairs if one.kind == VOTES}
+            return [one for one in pairs if one.kind == FOUND and extended_name(one.source) in extended]
+        return [one for one in pairs if one.kind == kind]
 
     def contrasts(self, mode: str) -> list[Contrast]:
         """The answers to `QUESTIONS`, those that this transfer can give."""

@@ -24,7 +24,7 @@ class TransferSettings:
         pretrain_steps: Adam steps on the source; as many as the source's space has by default.
         members: best members of the library that are sources by themselves; all by default.
         controls: random labelings, class tasks and pixel statistics that are sources, at most so many of each.
-        extend: images beside the set to which found tasks are extended by votes; 0 leaves it out.
+        extend: images beside the set to which as many of the best members are extended by votes; 0 leaves it out.
         sets: target sets of class tasks, disjoint from each other. Intervals are over sets.
         target_n, target_ratio: N and R of a target set.
         seed: draws the replicates and the first target set; the other sets follow.

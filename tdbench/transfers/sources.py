@@ -155,6 +155,16 @@ def plan(
     return Plan(tuple(sources), tuple(targets))
 
 
+def name_of(rank: int) -> str:
+    """The name of a library's member by its place, 0 for the best confirmed."""
+    return f"found {rank + 1}"
+
+
+def extended_name(name: str) -> str:
+    """The name of a member that was extended by votes."""
+    return f"{name} and votes"
+
+
 def shared_images(a: TaskSpace, b: TaskSpace) -> int:
     """How many images of one set are in the other: by their place in the source, or by pixels if it is another one."""
     if a.source == b.source:
@@ -227,7 +237,7 @@ def _found(images: ImageSet, library: TaskLibrary, settings: TransferSettings) -
     """The best members of a library, each by itself, and all of the library at once."""
     best = library.best_first()
     sources = [
-        SourceTask(f"found {i + 1}", FOUND, images, best.labels[i : i + 1], float(best.confirmed[i]))
+        SourceTask(name_of(i), FOUND, images, best.labels[i : i + 1], float(best.confirmed[i]))
         for i in range(min(len(best), settings.members or len(best)))
     ]
     together = f"all {len(best)} at once"
@@ -251,7 +261,8 @@ def _votes(
         )
     order = permutation(len(candidates), Stream.IMAGES, (np.int64(settings.seed), np.int64(MAX_SEED)))
     chosen = candidates[np.sort(order[: settings.extend])]
-    best = library.best_first().filter(np.arange(len(library)) < (settings.members or len(library)))
+    most = min(settings.controls, settings.members or len(library))
+    best = library.best_first().filter(np.arange(len(library)) < most)
     positives = round(settings.extend / (space.ratio + 1))
 
     def votes() -> NDArray[np.float64]:
@@ -268,7 +279,7 @@ def _votes(
     pixels = source.images[np.concatenate([space.source_index, chosen])]
     images = ImageSet(standardize(pixels), space.n_positives + positives, pretraining)
     return [
-        SourceTask(f"found {i + 1} and votes", VOTES, images, labels[i : i + 1], float(confirmed))
+        SourceTask(extended_name(name_of(i)), VOTES, images, labels[i : i + 1], float(confirmed))
         for i, confirmed in enumerate(best.confirmed)
     ]
 

@@ -21,7 +21,7 @@ _CERTAIN = f"{100 * LEVEL:.0f} % interval"
 def before(sets: int) -> str:
     """The line that is said before anything is trained: what a run of this size can be expected to detect."""
     smallest = detectable_before(sets)
-    size = f"{smallest:.3f} taskness" if math.isfinite(smallest) else "no gain of any size (one set has no deviation)"
+    size = f"{smallest:.3f} taskness" if math.isfinite(smallest) else "unknown (4 sets are needed)"
     return (
         f"the smallest gain that {sets} sets can be expected to detect: {size}, at alpha {100 * ALPHA:.0f} % and power "
         f"{100 * POWER:.0f} %, if the gains of sets have a standard deviation of {EXPECTED_SD:g}"
@@ -67,7 +67,7 @@ def paragraph(result: TransferResult) -> str:
         f"{about['steps']} steps. Means over {result.sets} sets of {about['replicates']} replicates, {intervals}. "
         + " ".join(parts)
         + f" The smallest gain that this run could detect (alpha {100 * ALPHA:.0f} %, power {100 * POWER:.0f} %): "
-        f"{detectable_before(result.sets):.3f} expected beforehand, {detected}."
+        f"{number(detectable_before(result.sets))} expected beforehand, {detected}."
     )
 
 
