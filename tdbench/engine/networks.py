@@ -77,6 +77,7 @@ NETWORK = Architecture(
 IMAGE_SHAPE = NETWORK.image_shape
 LAYERS = NETWORK.layers
 N_PARAMETERS = NETWORK.n_parameters  # 61,326
+LAST_LAYER_SIZE = sum(layer.size for layer in LAYERS[-2:])  # 170, the end of the flat weights
 
 # PyTorch's default for convolutions and linear layers: uniform within +-1/sqrt(fan_in), biases too.
 INIT_BOUNDS = np.concatenate([np.full(layer.size, 1 / math.sqrt(layer.fan_in), dtype=np.float32) for layer in LAYERS])
@@ -100,6 +101,48 @@ def initial_weights(seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
     return weights
 
 
+def with_new_last_layer(weights: NDArray[np.float32], seeds: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """(B, 61326) copies of (B, 61326) weights whose last layer, fc3, is drawn anew.
+
+    The last layer of row i, weights and bias, is that of `initial_weights` for seed i of (B,) seeds. All else is kept.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    weights = _checked(weights)
+    seeds = np.asarray(seeds, dtype=np.uint64)
+    if seeds.shape != weights.shape[:1]:
+        raise ValueError(wrong_shape("seeds", (len(weights),), seeds.shape))
+    result = initial_weights(seeds)
+    result[:, :-LAST_LAYER_SIZE] = weights[:, :-LAST_LAYER_SIZE]
+    return result
+
+
+def scaled_like(weights: NDArray[np.float32], like: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(B, 61326) copies of (B, 61326) weights, each tensor scaled to the Euclidean norm that it has in `like`.
+
+    That is done for weights and biases of all layers but the last, fc3, which is kept. A tensor of zeros stays zero.
+
+    Args:
+        weights: weights that were drawn, for instance by `initial_weights`.
+        like: (B, 61326) weights whose norms are taken, row by row.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    weights, like = _checked(weights), _checked(like, "like")
+    if like.shape != weights.shape:
+        raise ValueError(wrong_shape("like", weights.shape, like.shape))
+    result = weights.copy()
+    begin = 0
+    for layer in LAYERS[:-2]:
+        part = slice(begin, begin + layer.size)
+        own, target = (np.linalg.norm(w[:, part].astype(np.float64), axis=1, keepdims=True) for w in (weights, like))
+        result[:, part] *= np.divide(target, own, out=np.zeros_like(own), where=own != 0).astype(np.float32)
+        begin += layer.size
+    return result
+
+
 def logits(weights: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray[np.float32]:
     """(B, M, 2) logits of B networks for each of M images; a network predicts the class of the larger one.
 
@@ -116,9 +159,7 @@ def logits(weights: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray
 
     from tdbench.engine.reference import network_of
 
-    weights, images = np.asarray(weights, dtype=np.float32), np.asarray(images, dtype=np.float32)
-    if weights.ndim != 2 or weights.shape[1] != N_PARAMETERS:
-        raise ValueError(wrong_shape("weights", ("B", N_PARAMETERS), weights.shape))
+    weights, images = _checked(weights), np.asarray(images, dtype=np.float32)
     if images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE:
         raise ValueError(wrong_shape("images", ("M", *IMAGE_SHAPE), images.shape))
     result = np.empty((len(weights), len(images), 2), dtype=np.float32)
@@ -129,3 +170,10 @@ def logits(weights: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray
                 part = slice(i, i + LOGITS_CHUNK)
                 out[part] = network(torch.tensor(images[part])).numpy()
     return result
+
+
+def _checked(weights: NDArray[np.float32], name: str = "weights") -> NDArray[np.float32]:
+    weights = np.asarray(weights, dtype=np.float32)
+    if weights.ndim != 2 or weights.shape[1] != N_PARAMETERS:
+        raise ValueError(wrong_shape(name, ("B", N_PARAMETERS), weights.shape))
+    return weights
