@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,7 +23,7 @@ from tdbench.transfers.affinity import clustered, tree
 from tdbench.transfers.gain import Gain
 from tdbench.transfers.result import COLUMNS, FILE_NAME, Affinities, TransferResult
 from tdbench.transfers.sources import KINDS
-from tdbench.transfers.words import page
+from tdbench.transfers.words import contrast_table, gain_table, page, paragraph, taxonomy_table
 
 _DPI = 150
 _LABEL = 22  # characters of a task's name
@@ -40,6 +42,24 @@ def charts_of(result: TransferResult) -> dict[str, Chart]:
             found[f"tree-{mode}"] = tree_chart(affinities, mode)
             found[f"taxonomy-{mode}"] = taxonomy_chart(affinities, mode)
     return found
+
+
+def read_transfer(out: Path) -> TransferResult | None:
+    """The transfer in a folder of results, or in its folder ``transfer``; None where there is none."""
+    places = (out / "transfer" / FILE_NAME, out / FILE_NAME)
+    return next((TransferResult.load(path) for path in places if path.is_file()), None)
+
+
+def section(result: TransferResult) -> dict[str, Any]:
+    """The values that the page's template shows of a transfer."""
+    taxonomies = (taxonomy_table(result, mode) for mode in result.modes)
+    return {
+        "paragraph": paragraph(result),
+        "tables": [gain_table(result), contrast_table(result), *(table for table in taxonomies if table is not None)],
+        "charts": {
+            name: (chart.alt, Markup(chart.svg(f"transfer-{name}"))) for name, chart in charts_of(result).items()
+        },
+    }
 
 
 def write_result(result: TransferResult, folder: Path) -> list[Path]:

@@ -127,7 +127,7 @@ class TransferResult:
         return rank_correlation(self.of(FOUND, mode))
 
     def affinities(self, mode: str, source_set: int | None = None) -> Affinities | None:
-        """Of the sources of one image set that served all of its targets; None where there are fewer than two.
+        """Of the tasks of one image set that served all of its targets; None where there are fewer than two.
 
         Args:
             source_set: the first by default.
@@ -136,7 +136,8 @@ class TransferResult:
         pairs = [
             one
             for one in self.measured
-            if (one.source_set, one.mode, one.shots) == (first, mode, self.all_shots) and one.kind != OWN
+            if (one.source_set, one.mode, one.shots) == (first, mode, self.all_shots)
+            and one.kind not in (OWN, SCALED, NOTHING)
         ]
         many = len({one.set for one in pairs}) > 1
         named = {(one.source, f"{one.target}, set {one.set + 1}" if many else one.target): one for one in pairs}
