@@ -61,7 +61,7 @@ class Settings:
     steps: int = setting(100, "Adam steps of a training on a target, and of the search for tasks.")
     lr: float = setting(1e-3, "Adam's learning rate.")
     source_n: tuple[int, ...] = setting((200, 100, 50), "Images in a source set; the first is measured in full.")
-    pretrain_steps: tuple[int, ...] = setting((100, 200), "Adam steps on a source; the first is measured in full.")
+    pretrain_steps: tuple[int, ...] = setting((50, 25, 100), "Adam steps on a source; the first is measured in full.")
     target_n: int = setting(50, "Images in a target set.")
     ratio: int = setting(4, "Negatives per positive, of sources and targets.")
     targets: int = setting(1, "Target sets of each source set.")
@@ -130,11 +130,11 @@ class Case:
 
 def study(settings: Settings, lab: Lab) -> Findings:
     """Find libraries, measure each case, and write the tables and figures of the first one into a folder."""
-    print_before = before(settings.sets)
+    expected = before(settings.sets)
     results = [_measured(settings, case, lab) for case in settings.cases]
     write_result(results[0], lab.folder / FOLDER)
     table = pd.DataFrame([row for case, one in zip(settings.cases, results, strict=True) for row in _rows(case, one)])
-    text = f"{paragraph(results[0])} {_variations(settings, results)} Said beforehand: {print_before}."
+    text = f"{paragraph(results[0])} {_variations(settings, results)} Beforehand: {expected}."
     return Findings(table, _figure(settings, results), text)
 
 

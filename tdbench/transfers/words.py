@@ -162,7 +162,7 @@ def _row(gain: Gain) -> tuple[str, ...]:
 
 
 def _answer(one: Contrast) -> str:
-    return f"{one.better} than {one.worse} {shown(one.difference)} ({verdict(one.difference)})"
+    return f"{one.better} over {one.worse} {shown(one.difference)} ({verdict(one.difference)})"
 
 
 def _markdown(table: Table) -> str:
