@@ -35,7 +35,7 @@ FOLDER = "transfer"
 FEWER = 2  # controls of each kind, and twice as many found tasks, where not everything is measured
 QUICK = {
     "sets": 4,
-    "source_n": (20, 10),
+    "source_n": (20,),
     "pretrain_steps": (20, 40),
     "target_n": 10,
     "tasks": 3,
@@ -61,14 +61,14 @@ class Settings:
     steps: int = setting(100, "Adam steps of a training on a target, and of the search for tasks.")
     lr: float = setting(1e-3, "Adam's learning rate.")
     source_n: tuple[int, ...] = setting((200, 100, 50), "Images in a source set; the first is measured in full.")
-    pretrain_steps: tuple[int, ...] = setting((50, 25, 100), "Adam steps on a source; the first is measured in full.")
+    pretrain_steps: tuple[int, ...] = setting((50, 100), "Adam steps on a source; the first is measured in full.")
     target_n: int = setting(50, "Images in a target set.")
     ratio: int = setting(4, "Negatives per positive, of sources and targets.")
     targets: int = setting(1, "Target sets of each source set.")
     searcher: str = setting("ntk-loo", "Finds the libraries.")
     tasks: int = setting(6, "Tasks in a library.")
     budget: int = setting(64, "Evaluations of the search for them.")
-    confirm: int = setting(16, "Fresh replicates that score each of them.")
+    confirm: int = setting(8, "Fresh replicates that score each of them.")
     controls: int = setting(4, "Class tasks, pixel statistics and random labelings, so many of each.")
     extend: int = setting(200, "Further images to which found tasks are extended by votes; 0 leaves it out.")
 

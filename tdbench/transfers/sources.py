@@ -266,11 +266,11 @@ def _votes(
     positives = round(settings.extend / (space.ratio + 1))
 
     def votes() -> NDArray[np.float64]:
-        extended = extend(best, space.on(trainings.engine), source, networks=VOTERS)
-        place = np.searchsorted(extended.unseen, chosen)
+        voting = replace(best, engine=tag_of(trainings.engine))  # no seal: any networks of a task can vote
+        extended = extend(voting, space.on(trainings.engine), source, networks=VOTERS, images=chosen)
         labels = np.zeros((len(best), len(chosen)))
-        for row, share, margin in zip(labels, extended.share[:, place], extended.margin[:, place], strict=True):
-            row[np.lexsort((-margin, -share))[:positives]] = 1
+        for i, row in enumerate(labels):
+            row[extended.order(i)[:positives]] = 1
         return labels
 
     content = hashlib.sha256(best.labels.tobytes() + source.images[chosen].tobytes()).hexdigest()
