@@ -45,7 +45,7 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One replicate of a pair, and the (R, 61326) weights after pretraining on its source."""
+    """One replicate of a pair, and its (61326,) weights after pretraining on the source."""
 
     pair: Pair
     replicate: int
@@ -120,24 +120,32 @@ class _Lab:
         self._known_keys: dict[Pair, list[bytes]] = {}
 
     def train(self, pairs: Sequence[Pair]) -> None:
-        """Train what is not remembered: pairs of the same source together, and as many sources as memory allows."""
+        """Train what is not remembered, block by block of replicates and sources, so that memory is bounded."""
+        for first in range(0, len(self.seeds), MOST_NETWORKS):
+            self._train_block(pairs, range(first, min(first + MOST_NETWORKS, len(self.seeds))))
+
+    def _train_block(self, pairs: Sequence[Pair], replicates: range) -> None:
         missing: dict[int, list[tuple[Pair, int]]] = {}
         sources: dict[int, SourceTask | None] = {}
         for pair in pairs:
-            unknown = [j for j, key in enumerate(self._keys(pair)) if not self.trainings.knows(key)]
+            unknown = [j for j in replicates if not self.trainings.knows(self._keys(pair)[j])]
             if unknown:
                 sources[id(pair.source)] = pair.source
                 missing.setdefault(id(pair.source), []).extend((pair, j) for j in unknown)
-        replicates = len(self.seeds)
-        total = sum(map(len, missing.values())) + replicates * len(missing)
-        at_once = max(1, MOST_NETWORKS // replicates)
+        total = sum(map(len, missing.values())) + len(replicates) * len(missing)
+        at_once = max(1, MOST_NETWORKS // len(replicates))
+        seeds = self.seeds[replicates.start : replicates.stop]
         with self.trainings.counting("trainings", total) as advance:
             waiting = list(missing)
             while waiting:
                 part, waiting = waiting[:at_once], waiting[at_once:]
-                starts = self._starts([sources[key] for key in part])
-                advance(replicates * len(part))
-                jobs = [Job(*job, start) for key, start in zip(part, starts, strict=True) for job in missing[key]]
+                starts = self._starts([sources[key] for key in part], seeds)
+                advance(len(replicates) * len(part))
+                jobs = [
+                    Job(pair, j, start[j - replicates.start])
+                    for key, start in zip(part, starts, strict=True)
+                    for pair, j in missing[key]
+                ]
                 self._train_jobs(jobs, advance)
 
     def taskness(self, pair: Pair) -> NDArray[np.float64]:
@@ -145,36 +153,36 @@ class _Lab:
         levels = np.array([self.trainings.known(key)[0] for key in self._keys(pair)])
         return taskness(levels, self.trainings.evaluator.baselines(self._full_request(pair, self.seeds)))
 
-    def _starts(self, sources: Sequence[SourceTask | None]) -> list[Weights]:
-        """(R, 61326) weights after pretraining, for each source; those that have one image set train together."""
+    def _starts(self, sources: Sequence[SourceTask | None], seeds: Seeds) -> list[Weights]:
+        """(r, 61326) weights after pretraining with r seeds, for each source; those of one image set train together."""
         starts: list[Weights | None] = [None] * len(sources)
         groups: dict[int, list[int]] = {}
         for i, source in enumerate(sources):
             if source is None:
-                starts[i] = initial_weights(self.seeds)
+                starts[i] = initial_weights(seeds)
             elif len(source.labels) > 1:
-                starts[i] = self._together(source)
+                starts[i] = self._together(source, seeds)
             else:
                 groups.setdefault(id(source.images), []).append(i)
         for members in groups.values():
             chosen = [source for i in members if (source := sources[i]) is not None]
             labels = np.concatenate([source.labels[:1] for source in chosen])
-            trained = self._pretrained(chosen[0].images, labels).reshape(len(chosen), len(self.seeds), -1)
+            trained = self._pretrained(chosen[0].images, labels, seeds).reshape(len(chosen), len(seeds), -1)
             for i, source, weights in zip(members, chosen, trained, strict=True):
-                starts[i] = scaled_like(initial_weights(self.seeds), weights) if source.scaled else weights
+                starts[i] = scaled_like(initial_weights(seeds), weights) if source.scaled else weights
         return [weights for weights in starts if weights is not None]
 
-    def _pretrained(self, images: ImageSet, labels: NDArray[np.uint8]) -> Weights:
-        """(K R, 61326) weights of K labelings after training on all images."""
-        everything = np.ones((len(labels) * len(self.seeds), images.n), dtype=np.bool_)
-        request = Request(images, labels, np.tile(self.seeds, (len(labels), 1)), everything)
+    def _pretrained(self, images: ImageSet, labels: NDArray[np.uint8], seeds: Seeds) -> Weights:
+        """(K r, 61326) weights of K labelings after training on all images."""
+        everything = np.ones((len(labels) * len(seeds), images.n), dtype=np.bool_)
+        request = Request(images, labels, np.tile(seeds, (len(labels), 1)), everything)
         return train_weights(request, self.trainings.engine).weights
 
-    def _together(self, source: SourceTask) -> Weights:
-        everything = np.ones((len(self.seeds), source.images.n), dtype=np.bool_)
+    def _together(self, source: SourceTask, seeds: Seeds) -> Weights:
+        everything = np.ones((len(seeds), source.images.n), dtype=np.bool_)
         images = source.images
         engine = self.trainings.engine
-        return train_many(images.images, source.labels, everything, self.seeds, images.protocol, engine).weights
+        return train_many(images.images, source.labels, everything, seeds, images.protocol, engine).weights
 
     def _train_jobs(self, jobs: list[Job], advance: Callable[[int], None]) -> None:
         """Train so many at a time that memory is bounded; those on the same images are neighbours."""
@@ -192,7 +200,7 @@ class _Lab:
         pair, seeds = job.pair, self.seeds[job.replicate : job.replicate + 1]
         request = replace(
             self._full_request(pair, seeds),
-            weights=with_new_last_layer(job.start[job.replicate : job.replicate + 1], seeds),
+            weights=with_new_last_layer(job.start[None], seeds),
             frozen=pair.mode == "frozen",
         )
         if pair.shots == all_shots(self.plan.targets[pair.number]):

@@ -75,6 +75,15 @@ def test_a_second_call_trains_nothing_and_finds_the_same(made, trainings, monkey
     assert [one.taskness.tolist() for one in again] == [one.taskness.tolist() for one in first]
 
 
+def test_small_blocks_of_memory_change_nothing(made, trainings, tmp_path, monkeypatch):
+    whole = measure(made, SMALL, trainings)
+    monkeypatch.setattr("tdbench.transfers.protocol.MOST_NETWORKS", 1)
+    other = RememberedTrainings(tmp_path / "other", ENGINE)
+    blocks = measure(made, SMALL, other)
+    other.close()
+    assert [one.taskness.tolist() for one in blocks] == [one.taskness.tolist() for one in whole]
+
+
 def test_more_replicates_begin_with_the_same_ones(made, trainings):
     two = measure(made, SMALL, trainings)
     three = measure(made, replace(SMALL, replicates=3), trainings)
