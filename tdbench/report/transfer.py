@@ -21,7 +21,14 @@ from tdbench.report.style import INK, MARKERS, PALE_INK, SERIES, ZERO, style_axe
 from tdbench.store import csv_file, library_file
 from tdbench.transfers.affinity import clustered, tree
 from tdbench.transfers.gain import Gain
-from tdbench.transfers.result import COLUMNS, FILE_NAME, Affinities, TransferResult
+from tdbench.transfers.result import (
+    AFFINITY_COLUMNS,
+    COLUMNS,
+    FILE_NAME,
+    TAXONOMY_COLUMNS,
+    Affinities,
+    TransferResult,
+)
 from tdbench.transfers.sources import KINDS
 from tdbench.transfers.words import contrast_table, gain_table, page, paragraph, taxonomy_table
 
@@ -63,20 +70,29 @@ def section(result: TransferResult) -> dict[str, Any]:
 
 
 def write_result(result: TransferResult, folder: Path) -> list[Path]:
-    """Write transfer.npz, .csv (a line for each pair) and .md, and the figures as PNG and SVG; returns their paths.
+    """Write transfer.npz, the page .md, tables as CSV, and figures as PNG and SVG; returns their paths.
 
     Raises:
         UserError: a file cannot be written.
     """
     charts = charts_of(result)
     pictures = [f"transfer-{name}.png" for name in charts]
-    lines = csv_file.text_of([COLUMNS, *([library_file.cell(v) for v in row.values()] for row in result.records())])
-    contents = {"transfer.csv": lines.encode(), "transfer.md": page(result, pictures).encode()}
+    contents = {"transfer.md": page(result, pictures).encode(), "transfer.csv": _csv(COLUMNS, result.records())}
+    for mode in result.modes:
+        found = result.affinities(mode)
+        if found is not None:
+            contents[f"transfer-affinity-{mode}.csv"] = _csv(AFFINITY_COLUMNS, found.records())
+            contents[f"transfer-taxonomy-{mode}.csv"] = _csv(TAXONOMY_COLUMNS, found.taxonomy_records())
     for name, chart in charts.items():
         contents |= {f"transfer-{name}.{kind}": figure_bytes(chart.figure, kind) for kind in ("png", "svg")}
     for name, content in contents.items():
         write_bytes(folder / name, content)
     return [result.save(folder / FILE_NAME), *(folder / name for name in contents)]
+
+
+def _csv(columns: Sequence[str], records: Sequence[dict[str, Any]]) -> bytes:
+    lines = [[library_file.cell(record[column]) for column in columns] for record in records]
+    return csv_file.text_of([columns, *lines]).encode()
 
 
 def gain_chart(result: TransferResult) -> Chart:

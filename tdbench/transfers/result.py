@@ -43,6 +43,8 @@ COLUMNS = (
     *("source_set", "set", "source", "kind", "confirmed", "target", "mode", "shots"),
     *("taskness", "scratch", "gain", "win_rate", "replicates"),
 )
+AFFINITY_COLUMNS = ("source", "kind", "target", "gain", "affinity")
+TAXONOMY_COLUMNS = ("b", "target", "source", "kind", "affinity")
 BEST, SAME = "best member", "the same tasks without votes"
 # Whether the first gains more than the second: what a transfer is asked.
 QUESTIONS = (
@@ -71,6 +73,28 @@ class Affinities:
     def taxonomy(self) -> list[Choice]:
         """The best b sources for b = 1, 2, ..., 8."""
         return taxonomy(self.affinity)
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each source and target."""
+        return [
+            {"source": source, "kind": kind, "target": target, "gain": float(gain), "affinity": float(affinity)}
+            for source, kind, gains, affinities in zip(self.sources, self.kinds, self.gain, self.affinity, strict=True)
+            for target, gain, affinity in zip(self.targets, gains, affinities, strict=True)
+        ]
+
+    def taxonomy_records(self) -> list[dict[str, Any]]:
+        """A row for each b and target: the source that serves it."""
+        return [
+            {
+                "b": b,
+                "target": target,
+                "source": self.sources[i],
+                "kind": self.kinds[i],
+                "affinity": float(self.affinity[i, t]),
+            }
+            for b, choice in enumerate(self.taxonomy, start=1)
+            for t, (target, i) in enumerate(zip(self.targets, choice.serves.tolist(), strict=True))
+        ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,6 +121,13 @@ def test_tables_figures_and_page_are_written(tmp_path):
     with (tmp_path / "transfer.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert tuple(rows[0]) == COLUMNS and len(rows) == len(RESULT.measured) + 1
+    found = RESULT.affinities("frozen")
+    with (tmp_path / "transfer-affinity-frozen.csv").open(newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert len(cells) == found.affinity.size and float(cells[1]["affinity"]) == found.affinity[0, 1]
+    with (tmp_path / "transfer-taxonomy-frozen.csv").open(newline="") as file:
+        served = [row["source"] for row in csv.DictReader(file) if row["b"] == "2"]
+    assert set(served) == {found.sources[i] for i in found.taxonomy[1].sources}
     page = (tmp_path / "transfer.md").read_text()
     assert paragraph(RESULT) in page
     assert all(f"({name})" in page for name in names)
