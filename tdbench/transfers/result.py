@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -210,11 +210,6 @@ class TransferResult:
         except (TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged: {error}") from error
         return cls(measured, about)
-
-
-def joined(results: Sequence[TransferResult], about: Mapping[str, Any]) -> TransferResult:
-    """One result of the pairs of several."""
-    return TransferResult(tuple(one for result in results for one in result.measured), about)
 
 
 def _plain(value: Any) -> Any:
