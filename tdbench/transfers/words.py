@@ -23,8 +23,8 @@ def before(sets: int) -> str:
     smallest = detectable_before(sets)
     size = f"{smallest:.3f} taskness" if math.isfinite(smallest) else "unknown (4 sets are needed)"
     return (
-        f"the smallest gain that {sets} sets can be expected to detect: {size}, at alpha {100 * ALPHA:.0f} % and power "
-        f"{100 * POWER:.0f} %, if the gains of sets have a standard deviation of {EXPECTED_SD:g}"
+        f"the smallest gain that {_sets(sets)} can be expected to detect: {size}, at alpha {100 * ALPHA:.0f} % "
+        f"and power {100 * POWER:.0f} %, if the gains of sets have a standard deviation of {EXPECTED_SD:g}"
     )
 
 
@@ -64,7 +64,7 @@ def paragraph(result: TransferResult) -> str:
     intervals = f"with {_CERTAIN}s over sets" if result.sets >= MIN_FOR_INTERVAL else "an interval needs 4 sets"
     return (
         f"Sources: {about['sources']}, trained {about['pretrain_steps']} steps. Targets: {about['targets']}, "
-        f"{about['steps']} steps. Means over {result.sets} sets of {about['replicates']} replicates, {intervals}. "
+        f"{about['steps']} steps. Means over {_sets(result.sets)} of {about['replicates']} replicates, {intervals}. "
         + " ".join(parts)
         + f" The smallest gain that this run could detect (alpha {100 * ALPHA:.0f} %, power {100 * POWER:.0f} %): "
         f"{number(detectable_before(result.sets))} expected beforehand, {detected}."
@@ -154,6 +154,10 @@ def page(result: TransferResult, pictures: list[str]) -> str:
     parts += [f"![{name}]({name})" for name in pictures]
     parts.append(f"tdbench {result.about['version']}, engine {result.about['engine']}, {result.about['hardware']}.")
     return "\n\n".join(parts) + "\n"
+
+
+def _sets(count: int) -> str:
+    return "1 set" if count == 1 else f"{count} sets"
 
 
 def _row(gain: Gain) -> tuple[str, ...]:
