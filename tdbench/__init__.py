@@ -50,6 +50,7 @@ _LAZY = {
     "run": "api.run",
     "bench": "api.bench",
     "discover": "api.discover",
+    "transfer": "api.transfer",
 }
 
 

@@ -1,4 +1,4 @@
-"""`run`, `discover` and `bench` in Python, as the commands of these names: settings in, results out."""
+"""`run`, `discover`, `bench` and `transfer` in Python, as the commands of these names: settings in, results out."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ import dataclasses
 import itertools
 import math
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tdbench.arena.campaign import default_engine, run_all
-from tdbench.base.arguments import members, whole
+from tdbench.base.arguments import members, path_text, shown, whole
 from tdbench.base.errors import UserError, echo, nearest
 from tdbench.base.stats import Estimate
+from tdbench.engine import make_engine
 from tdbench.leaderboard.threshold import checked_threshold, task_threshold
 from tdbench.report.pictures import write_run_picture
 from tdbench.searchers.catalogue import find_plugins
 from tdbench.searchers.reduction import IDENTITY
 from tdbench.settings import MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
+from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import load_source
 from tdbench.store.curves import RememberedTrainings
+from tdbench.store.library import TaskLibrary
 from tdbench.store.result import Result, picture_path
+from tdbench.transfers.experiment import CLASSES, load_targets, transfer_between
+from tdbench.transfers.result import TransferResult
+from tdbench.transfers.settings import TransferSettings
 
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
 OPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Options))
@@ -156,6 +163,76 @@ def bench(
     if any(run.reduction == IDENTITY for run in runs):
         runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]
     return run_all(list(dict.fromkeys(runs)), options, plugins)
+
+
+def transfer(
+    library: TaskLibrary | str | os.PathLike[str] | None = None,
+    targets: TaskLibrary | str | os.PathLike[str] = CLASSES,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    **settings: Any,
+) -> TransferResult:
+    """Measure what training on found tasks, and on controls, adds to other tasks, as `tdbench transfer` does.
+
+    >>> import tempfile
+    >>> small = {"n": 10, "steps": 5, "target_n": 10, "sets": 1, "replicates": 2, "controls": 1, "shots": ()}
+    >>> result = transfer(modes="fine-tune", **small, out=tempfile.mkdtemp())
+    >>> [gain.kind for gain in result.gains]
+    ['class', 'pixel', 'random', 'own class', 'scaled']
+
+    Args:
+        library: found tasks, or their file; without one, the sources are the controls of an image set.
+        targets: ``classes``, for class tasks of new image sets, or a library whose tasks are the targets, or its file.
+        data: where the images are; of a library, only needed if they came from an `.npz`.
+        engine, device: see `tdbench.engine.make_engine`.
+        settings: any field of `TransferSettings` and `Options` by name and, without a library, of `SpaceSettings`.
+
+    Returns:
+        A `tdbench.transfers.result.TransferResult`. What was trained is remembered in the folder `out`.
+
+    Raises:
+        UserError: what cannot be measured, such as sets that share images.
+    """
+    found = library if library is None or isinstance(library, TaskLibrary) else TaskLibrary.load(library)
+    wanted = load_targets(targets)
+    where = None if data is None else path_text("data", data)
+    given = {kind: _fields_of(kind, settings) for kind in (TransferSettings, Options, SpaceSettings)}
+    known = {name for kind in given for name in _field_names(kind)}
+    if unknown := [name for name in settings if name not in known]:
+        raise UserError(f"unknown setting {echo(unknown[0])}{nearest(unknown[0], known)}")
+    if found is not None and given[SpaceSettings]:
+        name = next(iter(given[SpaceSettings]))
+        raise UserError(f"the library has its own {shown(name)}; {shown(name)} is for an image set without a library")
+    options, chosen = Options(**given[Options]), TransferSettings(**given[TransferSettings])
+    named: dict[str, Any] = {} if where is None or found is not None else {"data": where}
+    space = SpaceSettings(**given[SpaceSettings], **named)
+    trainings = RememberedTrainings(
+        options.folder, make_engine(engine, device, options.threads), progress=options.progress
+    )
+    try:
+        return transfer_between(
+            found,
+            wanted,
+            chosen,
+            trainings,
+            space=space,
+            data=where,
+            data_dir=None if options.data_dir is None else str(options.data_dir),
+            download=options.download,
+            say=lambda line: print(line, file=sys.stderr) if options.progress else None,
+        )
+    finally:
+        trainings.close()
+
+
+def _field_names(kind: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _fields_of(kind: type[Any], settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: settings[name] for name in _field_names(kind) if name in settings}
 
 
 def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:

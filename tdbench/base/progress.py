@@ -126,4 +126,5 @@ class Counting:
             self._bars.remove_task(bar)
 
     def stop(self) -> None:
-        self._bars.stop()
+        if self._bars.live.is_started:  # else it would print an empty line
+            self._bars.stop()

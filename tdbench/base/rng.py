@@ -38,6 +38,7 @@ class Stream(IntEnum):
     TANGENT = 12  # initializations of the networks of a tangent kernel
     EXCHANGES = 13  # which images the study `ablation` exchanges
     FEATURES = 14  # weights of the random networks whose features replace pixels
+    TRANSFER = 15  # replicate seeds of pretraining and of the trainings on targets
 
 
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:

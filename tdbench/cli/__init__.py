@@ -26,7 +26,7 @@ LONGEST_ERROR = 1000  # characters
 # In the order of the help page. Each is defined under its name, with _ for -, in the module of that name.
 COMMANDS = (
     *("run", "discover", "bench", "status", "leaderboard", "compare", "export", "report", "study"),
-    "tasks",
+    *("tasks", "transfer"),
     *("searchers", "check", "new-searcher", "new-key", "doctor", "perf"),
 )
 

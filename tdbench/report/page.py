@@ -19,7 +19,7 @@ from tdbench.base import environment
 from tdbench.base.files import write_bytes
 from tdbench.leaderboard.boards import PROTOCOL_FIELDS, RunProtocol
 from tdbench.leaderboard.standings import OverallTable, SpaceTable, Standings
-from tdbench.report import charts, libraries
+from tdbench.report import charts, libraries, transfer
 from tdbench.report.charts import Chart
 from tdbench.report.figures import groups_of, overall_charts, space_charts, strips
 from tdbench.report.pictures import SPRITE_COLUMNS, figure_bytes, sprite, strips_figure
@@ -27,6 +27,7 @@ from tdbench.report.results import SpaceLog, read_results, runs_of
 from tdbench.report.tables import count, found_tasks, library_tasks, matrix, ranking, settings_of
 from tdbench.store.library import TaskLibrary
 from tdbench.store.rows import CHECKPOINTS, Row
+from tdbench.transfers.result import TransferResult
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,7 +40,7 @@ def write_report(out: Path, to: Path | None = None) -> Path:
     """
     ranked, logs = read_results(out)
     path = out / "report.html" if to is None else to
-    write_bytes(path, page(ranked, logs).encode())
+    write_bytes(path, page(ranked, logs, transfer.read_transfer(out)).encode())
     return path
 
 
@@ -97,8 +98,8 @@ def _write(folder: Path, stem: str, figures: dict[str, Figure], kinds: Sequence[
     return written
 
 
-def page(ranked: Standings, logs: Sequence[SpaceLog]) -> str:
-    """The whole HTML page; one log for each of the tables."""
+def page(ranked: Standings, logs: Sequence[SpaceLog], transferred: TransferResult | None = None) -> str:
+    """The whole HTML page; one log for each of the tables, and a transfer where there is one."""
     jinja = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -122,6 +123,7 @@ def page(ranked: Standings, logs: Sequence[SpaceLog]) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sections=sections,
         overall=overall,
+        transfer=None if transferred is None else transfer.section(transferred),
         columns=SPRITE_COLUMNS,
         earlier=[f"{100 * share:.0f} %" for share in CHECKPOINTS[:-1]],
     )

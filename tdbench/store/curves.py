@@ -78,6 +78,18 @@ class RememberedTrainings:
             self._memory.add([(digest, np.asarray(compute(), dtype=np.float64))])
         return self._memory.get(digest)
 
+    def knows(self, digest: bytes) -> bool:
+        """Whether there is an array under this digest of all that it depends on."""
+        return self._memory.knows(digest)
+
+    def known(self, digest: bytes) -> NDArray[Any]:
+        """The array that was kept under this digest."""
+        return self._memory.get(digest)
+
+    def keep(self, arrays: Sequence[tuple[bytes, NDArray[Any]]]) -> None:
+        """Remember arrays, each under its digest."""
+        self._memory.add(arrays)
+
     def counting(self, what: str, total: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
         """A progress bar for so many pieces of work; gives what to call when some are done."""
         return self._progress.counting(what, total)

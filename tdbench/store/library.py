@@ -311,7 +311,7 @@ class TaskLibrary:
         """In what its space differs from another one, for an error."""
         ours, theirs = dataclasses.asdict(self.settings), dataclasses.asdict(settings)
         differ = [f"{name} {echo(ours[name])} and {echo(theirs[name])}" for name in ours if ours[name] != theirs[name]]
-        return f"{self.space} and {space} differ in {'; '.join(differ) or 'their images'}"
+        return f"{self.space} and {space} differ in {'; '.join(differ) or 'their images or networks'}"
 
     def __len__(self) -> int:
         return len(self.labels)

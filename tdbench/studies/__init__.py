@@ -1,4 +1,4 @@
-"""The studies (definitions, section 7): experiments that say what a taskness means. Each has a module of its own.
+"""The studies (definitions, sections 7, 10 and 11): experiments that say what a taskness means, each in a module.
 
 A module has a docstring (its first line is the command's help), a frozen dataclass `Settings` (each field is an
 option), `QUICK` (the settings that ``--quick`` changes), and ``study(settings, lab) -> Findings``.
@@ -29,6 +29,7 @@ NAMES = (
     "clustering",
     "proxies",
     "discovery",
+    "transfer",
 )
 
 

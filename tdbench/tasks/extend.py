@@ -165,6 +165,7 @@ def extend(
     source: Source,
     *,
     networks: int | None = None,
+    images: NDArray[np.int64] | None = None,
     key: Key | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Extension:
@@ -176,6 +177,7 @@ def extend(
         space: the library's space, with the engine that trains.
         source: what the space was drawn from.
         networks: the first so many of the confirmation's replicates; those of the library by default.
+        images: where the images are that they vote on; all of the source that are not in the set by default.
         key: of the sealed confirmation, where the library's was sealed.
         advance: is called with 1 whenever a task is done.
 
@@ -188,7 +190,8 @@ def extend(
         raise UserError(f"the library was confirmed by {library.engine!r}; give the key of its seal with --sealed")
     if seal and not library.engine.endswith(f" sealed {seal}"):
         raise UserError(f"the library was confirmed by {library.engine!r}, not with the key of seal {seal}")
-    unseen = np.setdiff1d(np.arange(len(source.images)), space.source_index)
+    images = np.arange(len(source.images)) if images is None else images
+    unseen = np.setdiff1d(images, space.source_index)
     if not len(unseen):
         raise UserError(f"{source.name} has no images beside the {space.n} of the set; extend needs others")
     networks = library.confirm if networks is None else whole("networks", networks, 2, MOST)

@@ -166,6 +166,13 @@ def test_fewer_networks_are_the_first_of_them():
     np.testing.assert_allclose(one.share[0], (by_hand(LIBRARY.labels[0])[:2] > 0).mean(axis=0), atol=1e-6)
 
 
+def test_votes_on_some_images_are_those_of_all():
+    some = EXTENSION.unseen[10:20]
+    few = extend(LIBRARY, SPACE, FEW, images=some)
+    np.testing.assert_array_equal(few.unseen, some)
+    np.testing.assert_array_equal(few.share, EXTENSION.share[:, 10:20])
+
+
 def test_a_source_without_other_images_is_refused():
     images, labels = FEW.images[SPACE.source_index], FEW.labels[SPACE.source_index]
     alone = Source("few", images, labels, FEW.label_names)
