@@ -15,6 +15,7 @@ from tdbench.arena.campaign import default_engine, run_all
 from tdbench.base.arguments import members, whole
 from tdbench.base.errors import UserError, echo, nearest
 from tdbench.base.stats import Estimate
+from tdbench.cluster import open_clusters
 from tdbench.leaderboard.threshold import checked_threshold, task_threshold
 from tdbench.report.pictures import write_run_picture
 from tdbench.searchers.catalogue import find_plugins
@@ -89,9 +90,10 @@ def _one_run(settings: dict[str, Any], threshold: float | str | None) -> Result:
     threshold = None if threshold is None else checked_threshold(threshold)
     run_settings, options = split_settings(settings)
     plugins = find_plugins(options.plugins, searchers=[run_settings.searcher], extra_must_load=True)
-    result = run_all([run_settings], options, plugins, finished_is_error=True)[0]
-    result = replace(result, picture=write_picture(result, options))
-    return replace(result, threshold=_t_task(threshold, result, run_settings, options))
+    with open_clusters():
+        result = run_all([run_settings], options, plugins, finished_is_error=True)[0]
+        result = replace(result, picture=write_picture(result, options))
+        return replace(result, threshold=_t_task(threshold, result, run_settings, options))
 
 
 def bench(
