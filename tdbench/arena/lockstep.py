@@ -27,6 +27,7 @@ from tdbench.arena.worker import Limits, ReductionWorker, SearcherWorker, Worker
 from tdbench.base import environment
 from tdbench.base.channel import wait
 from tdbench.base.progress import Progress
+from tdbench.cluster import ClusterEngine
 from tdbench.engine import Engine
 from tdbench.settings import Options
 from tdbench.space.evaluate import Evaluation, Evaluator
@@ -306,11 +307,14 @@ class Arena:
         """Commit what a batch has trained, then let the runs go on."""
         results = zip(batch.jobs, batch.evaluation.taskness(), strict=True)
         evaluated = [asked for job, values in results if (asked := job.done(values)) is not None]
-        if evaluated:
-            self.store.append(
-                [(run.record.id, asked) for run, asked in evaluated],
-                {run.record.id: run.seconds for run, _ in evaluated},
-            )
+        with self.store.together():
+            if evaluated:
+                self.store.append(
+                    [(run.record.id, asked) for run, asked in evaluated],
+                    {run.record.id: run.seconds for run, _ in evaluated},
+                )
+            if isinstance(batch.jobs[0].engine, ClusterEngine):
+                self.store.add_work(batch.jobs[0].engine.take_work())
         for run, committed in evaluated:
             run.committed(committed)
             self._see_to(run)

@@ -87,6 +87,10 @@ class Pool:
         """Nobody wants the results any more."""
         self._events.put(functools.partial(self._calls_without, call))
 
+    def call(self, address: str, function: Callable[[], Any]) -> Future[Any]:
+        """The future of what the function gives on the worker with that address."""
+        return self._connection.call(address, function)
+
     def take_work(self) -> list[Work]:
         """What each worker has done since this was last asked."""
         done, self.gone = self.gone, []
