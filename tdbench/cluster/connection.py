@@ -14,7 +14,7 @@ from tdbench.cluster.local import start_scheduler
 from tdbench.cluster.slurm import slurm_cluster
 from tdbench.cluster.spec import SLURM, Cluster, package
 
-_CONNECT_SECONDS = 20.0
+_CONNECT_SECONDS = 10.0
 _SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1 GiB"}
 
 
@@ -58,7 +58,7 @@ class Connection:
             )
 
         async def result() -> Any:
-            return await self._client.gather(task, asynchronous=True)
+            return await task
 
         return asyncio.run_coroutine_threadsafe(result(), self._loop)
 

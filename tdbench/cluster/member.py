@@ -105,12 +105,11 @@ class Member:
             pieces=self.work.pieces + 1,
         )
 
-    def lost_one(self, cause: str) -> None:
-        """Count a piece that did not come back."""
+    def lost_one(self) -> bool:
+        """Count a piece that did not come back; whether there were too many in a row."""
         self.work = replace(self.work, lost=self.work.lost + 1)
         self._failures += 1
-        if self._failures >= _MOST_FAILURES and not self.refused:
-            self.refused = f"it failed {self._failures} times in a row: {cause}"
+        return self._failures >= _MOST_FAILURES
 
     def take_work(self) -> Work:
         """What it has done since this was last asked."""

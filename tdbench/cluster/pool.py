@@ -30,6 +30,7 @@ _POLL = 0.1  # seconds between two looks at the clock
 _LOOK = 0.5  # seconds between two looks at who is there; more where there are many workers
 _LOOK_EACH = 0.01
 _SCHEDULER_SECONDS = 30.0  # in which it must say who is there
+_LONGEST = 600  # characters of an error that names many workers
 _GATHER = 5.0  # seconds to wait for further workers that have joined already, before the first piece
 _ALIKE = "; TDBENCH_NATIVE_ISA=avx2 in the environment of all workers makes machines with and without AVX-512 alike"
 
@@ -66,6 +67,7 @@ class Pool:
         self._error: BaseException | None = None
         self._looking: Future[dict[str, str]] | None = None
         self._began = self._looked = self._peopled = self._counted = time.monotonic()
+        self._said_waiting = False
         self._idle = 0.0  # worker-seconds since the last piece was sent; they count once another one is
         self._thread = threading.Thread(target=self._run, name="tdbench-cluster", daemon=True)
         self._thread.start()
@@ -159,25 +161,28 @@ class Pool:
     def _look(self) -> None:
         now = time.monotonic()
         if not self._connection.alive or (self._looking and now - self._looked > _SCHEDULER_SECONDS):
-            raise UserError(
-                f"the scheduler at {self._connection.address} is lost; everything evaluated is kept. Start a scheduler "
-                "and workers again, and go on with --resume"
-            )
+            raise self._lost()
         if self._looking is None and now - self._looked >= max(_LOOK, _LOOK_EACH * len(self.members)):
             if self._local is not None:
                 self._local.mend({member.name for member in self.members.values()})
             self._looked, self._looking = now, self._connection.workers()
             self._when_done(self._looking, self._see)
 
+    def _lost(self) -> UserError:
+        return UserError(
+            f"the scheduler at {self._connection.address} is lost; everything evaluated is kept. Start a scheduler and "
+            "workers again, and go on with --resume"
+        )
+
     def _see(self, found: Future[dict[str, str]]) -> None:
         """Welcome the workers that are new, and take back what those had that are gone."""
         self._looking = None
         if found.cancelled() or found.exception() is not None:
-            return  # the scheduler is lost, which `_look` says
+            raise self._lost()
         there = found.result()
         for address in [address for address in self.members if address not in there]:
             member = self.members.pop(address)
-            self._take_back(member, "its process ended", replace_all=True)
+            self._take_back(member, "its process ended")
             member.forget()
             if member.description:
                 self.gone.append(member.take_work())
@@ -210,11 +215,16 @@ class Pool:
                 f"the cluster at {self._connection.address} has had no worker that can be used for "
                 f"{self._timeout:.0f} seconds{refused}; start one with `tdbench worker {self._connection.address}`"
             )
+        everybody_refused = bool(self.members) and all(m.refused for m in self.members.values())
+        if everybody_refused and self._local is None and (self.kind is None or self._calls):
+            refused = "; ".join(f"{m.place}: {m.refused}" for m in self.members.values())
+            raise UserError(f"no worker of {self._connection.address} can be used: {refused}"[:_LONGEST])
         if self.kind is not None:
             return
+        if not self.members and not self._said_waiting and now - self._began > _GATHER:
+            self._said_waiting = True
+            self._say(f"waiting for workers: start them with `tdbench worker {self._connection.address}`")
         if not described:
-            if self._local is None and self.members and all(m.refused for m in self.members.values()):
-                raise UserError("; ".join(f"{m.place} is refused: {m.refused}" for m in self.members.values()))
             return
         silent = [m for m in self.members.values() if not m.description and not m.refused]
         if (silent or len(self.members) < self._at_least) and now - self._began < (60 if self._local else _GATHER):
@@ -225,7 +235,7 @@ class Pool:
             if member not in named:
                 self._refuse(member, self._unwanted(member))
         if kinds:
-            self.kind = max(kinds, key=lambda kind: (kinds[kind], repr(kind)))
+            self.kind = min(kinds, key=lambda kind: (-kinds[kind], repr(kind)))
             for member in named:
                 self._check_kind(member)
             self._ready.set()
@@ -243,7 +253,7 @@ class Pool:
         assert member.description is not None and self.kind is not None
         reason = self._unwanted(member) or self.kind.difference(member.description.kind)
         if reason:
-            self._refuse(member, reason + (_ALIKE if member.description.kind.detail != self.kind.detail else ""))
+            self._refuse(member, reason + (_ALIKE if reason.startswith("its detail") else ""))
 
     def _refuse(self, member: Member, reason: str) -> None:
         member.refused = reason
@@ -256,22 +266,24 @@ class Pool:
         now = time.monotonic()
         for member in list(self.members.values()):
             waiting = member.sent or (member.description is None and not member.refused)
-            if not waiting or now - member.since <= self._timeout:
-                continue
-            cause = f"it did not answer for {self._timeout:g} seconds"
-            self._refuse(member, cause)
-            self._take_back(member, cause)
-            member.forget()
-            if self._local is not None:
-                self._local.kill(member.name)
+            if waiting and now - member.since > self._timeout:
+                self._dismiss(member, f"it did not answer for {self._timeout:g} seconds")
 
-    def _take_back(self, member: Member, cause: str, replace_all: bool = False) -> None:
+    def _dismiss(self, member: Member, cause: str) -> None:
+        """It gets nothing any more; one of this machine is replaced."""
+        self._refuse(member, cause)
+        self._take_back(member, cause)
+        member.forget()
+        if self._local is not None:
+            self._local.kill(member.name)
+
+    def _take_back(self, member: Member, cause: str) -> None:
         """What it has is to be trained by others. The oldest piece was in training, so it alone counts as lost."""
         for i, sent in reversed(list(enumerate(member.sent))):
             sent.future.cancel()
             sent.part.call.give_back(sent.part, member.address, member.place, "" if i else cause)
-            if not i:
-                member.lost_one(cause)
+        if member.sent:
+            member.lost_one()
         member.sent.clear()
 
     def _send(self) -> None:
@@ -286,10 +298,10 @@ class Pool:
 
     def _next_part(self, member: Member) -> Part | None:
         """What that worker should train next: of the oldest call, first what was lost, but not by this worker."""
-        alone = sum(m.usable for m in self.members.values()) == 1
+        usable = {m.address for m in self.members.values() if m.usable}
         for call in self._calls:
             for part in call.todo:
-                if member.address not in part.not_on or alone:
+                if member.address not in part.not_on or usable <= part.not_on:
                     if part.lost:
                         return part.first(len(part))
                     share = self._share(call)
@@ -330,12 +342,10 @@ class Pool:
         wrong = "" if done is None else call.nonsense(part, done)
         if wrong:
             cause = f"it returned nonsense: {wrong}"
-            self._refuse(member, cause)
         if cause:
             call.give_back(part, member.address, member.place, cause)
-            member.lost_one(cause)
-            if wrong:
-                self._take_back(member, cause)
+            if member.lost_one() or wrong:
+                self._dismiss(member, cause)
         elif done is not None:
             member.came_back(sent, done)
             if not call.over.is_set():

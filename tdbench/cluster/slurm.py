@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tdbench.base.errors import UserError, printable
@@ -14,7 +15,7 @@ def slurm_cluster(cluster: Cluster) -> Any:
     Raises:
         UserError: `dask-jobqueue` is not installed, or it does not take these arguments.
     """
-    found = job_cluster(dict(cluster.slurm))
+    found = job_cluster(json.loads(cluster.slurm))
     try:
         found.scale(jobs=cluster.jobs)
     except Exception as error:

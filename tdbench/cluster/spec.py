@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import ipaddress
+import json
 import logging
 import re
 import urllib.parse
@@ -30,13 +31,13 @@ class Cluster:
         timeout: seconds that a worker may take for a piece of about a second, and that a cluster may be without any
             worker, before it is given up.
         jobs: of ``slurm``, how many jobs to submit, one worker each.
-        slurm: of ``slurm``, the arguments of `dask_jobqueue.SLURMCluster` by name.
+        slurm: of ``slurm``, the arguments of `dask_jobqueue.SLURMCluster` by name, as JSON.
     """
 
     address: str = ""
     timeout: float = 600.0
     jobs: int = 0
-    slurm: tuple[tuple[str, Any], ...] = ()
+    slurm: str = ""
 
     @classmethod
     def of(cls, value: Any) -> Cluster:
@@ -56,8 +57,7 @@ class Cluster:
         slurm = value.get(SLURM, {})
         if not isinstance(slurm, Mapping):
             raise UserError(f"cluster.slurm must be a table of SLURMCluster's arguments, got {echo(slurm)}")
-        items = tuple((str(name), _frozen(argument)) for name, argument in slurm.items())
-        return cls(**{**{str(key): given for key, given in value.items()}, SLURM: items})
+        return cls(**{**value, SLURM: json.dumps(slurm, sort_keys=True, default=str) if slurm else ""})
 
     def __post_init__(self) -> None:
         set_fields(
@@ -120,7 +120,3 @@ def is_loopback(address: str) -> bool:
 def is_open(address: str) -> bool:
     """Whether the scheduler there runs the code of whoever reaches it: it is beyond this machine, and without TLS."""
     return not is_loopback(address) and not address.startswith(("tls://", "wss://"))
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
