@@ -31,6 +31,7 @@ _LOOK = 0.5  # seconds between two looks at who is there; more where there are m
 _LOOK_EACH = 0.01
 _SCHEDULER_SECONDS = 30.0  # in which it must say who is there
 _LONGEST = 600  # characters of an error that names many workers
+_SMALLEST = 4  # parts of a good piece that the last pieces of all may be
 _GATHER = 5.0  # seconds to wait for further workers that have joined already, before the first piece
 _ALIKE = "; TDBENCH_NATIVE_ISA=avx2 in the environment of all workers makes machines with and without AVX-512 alike"
 
@@ -304,14 +305,13 @@ class Pool:
                 if member.address not in part.not_on or usable <= part.not_on:
                     if part.lost:
                         return part.first(len(part))
-                    share = self._share(call)
-                    return part.first(min(share, member.trainings(call.work, call.weights_wanted)))
+                    whole = member.trainings(call.work, call.weights_wanted)
+                    return part.first(min(whole, max(self._share(len(usable)), -(-whole // _SMALLEST))))
         return None
 
-    def _share(self, call: Call) -> int:
+    def _share(self, workers: int) -> int:
         """At the end of all work pieces become small, so that workers end at the same time."""
-        left = sum(len(part) for other in self._calls for part in other.todo)
-        return max(1, -(-left // (2 * max(1, sum(m.usable for m in self.members.values())))))
+        return -(-sum(len(part) for call in self._calls for part in call.todo) // (2 * workers))
 
     def _send_part(self, member: Member, part: Part) -> None:
         piece = part.call.piece(part, member.images)
