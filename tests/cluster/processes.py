@@ -41,18 +41,18 @@ def wait_until(condition: Callable[[], object], seconds: float = 60, what: str =
 
 
 @contextmanager
-def scheduler(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def scheduler(folder: Path, *options: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A scheduler in a process of its own, as `dask scheduler` starts it: its address and its process."""
     pid_file = folder / f"scheduler-{time.monotonic_ns()}.log"
     with pid_file.open("wb") as log:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)),
-                *("--dashboard-address", "127.0.0.1:0", "--no-dashboard"),
+                *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
+                *("--dashboard-address", "127.0.0.1:0", "--no-dashboard", *options),
             ],
             stdout=log,
             stderr=log,
-            env=environment(),
+            env={**environment(), **variables},
         )
     try:
         wait_until(lambda: b"Scheduler at:" in pid_file.read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,3 +230,32 @@ def test_a_slurm_job_is_a_worker_that_joins() -> None:
     options = start.partition(address)[2].split()
     done = tdbench("worker", "tcp://127.0.0.1:9", *options[: options.index("--death-timeout")], "--death-timeout", "1")
     assert "cannot be joined" in one_error(done.returncode, done.stderr)  # it took every option of the script
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_with_tls_as_the_documentation_says(tmp_path: Path, alone: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=tdbench"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    tls = {
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(certificate),
+        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
+    }
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        tls[f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT"] = str(certificate)
+        tls[f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY"] = str(key)
+    with scheduler(tmp_path, "--protocol", "tls", **tls) as (address, _), worker(address, "a", **tls):
+        assert address.startswith("tls://")
+        words = command(*BENCH, "--cluster", address, "--out", tmp_path / "out")
+        done = subprocess.run(words, env={**environment(), **tls}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        refused = tdbench(*BENCH, "--cluster", address, "--out", tmp_path / "refused")
+        assert "no Dask scheduler answers" in one_error(refused.returncode, refused.stderr)
+    assert table(tmp_path / "out") == table(alone)
