@@ -95,6 +95,7 @@ class ClusterEngine:
         try:
             while not call.over.wait(_WAKE_SECONDS):
                 check_stop(stop)
+                pool.check()
         except BaseException:
             call.fail(UserError("stopped"))
             pool.drop(call)

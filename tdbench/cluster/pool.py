@@ -7,13 +7,14 @@ neither the size of pieces, nor their order, nor who trained them makes a differ
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import queue
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -59,13 +60,14 @@ class Pool:
         if cluster.local_workers:
             self._local = LocalWorkers(self._connection.address, cluster.local_workers, engine, device, threads)
         self.members: dict[str, Member] = {}
-        self.gone: list[Work] = []  # of workers that are gone
+        self._gone: list[Work] = []  # what workers have done that are gone
+        self._lock = threading.Lock()  # held while the thread changes anything
         self.kind: Kind | None = None
         self.waited, self.present = 0.0, 0.0  # worker-seconds without anything to do; in all
         self._calls: list[Call] = []
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ready, self._closing = threading.Event(), threading.Event()
-        self._error: BaseException | None = None
+        self._error: UserError | None = None
         self._looking: Future[dict[str, str]] | None = None
         self._began = self._looked = self._peopled = self._counted = time.monotonic()
         self._said_waiting = False
@@ -94,21 +96,29 @@ class Pool:
         """The future of what the function gives on the worker with that address."""
         return self._connection.call(address, function)
 
+    def check(self) -> None:
+        """Raises UserError where nothing is trained any more."""
+        if self._error is not None:
+            raise self._error
+
     def take_work(self) -> list[Work]:
         """What each worker has done since this was last asked."""
-        done, self.gone = self.gone, []
-        done += [member.take_work() for member in list(self.members.values()) if member.description]
+        with self._lock:
+            done, self._gone = self._gone, []
+            done += [member.take_work() for member in self.members.values() if member.description]
         return [work for work in done if work.pieces or work.lost]
 
     def descriptions(self) -> list[Description]:
         """The workers that are used."""
-        return [m.description for m in list(self.members.values()) if m.usable and m.description]
+        with self._lock:
+            return [m.description for m in self.members.values() if m.usable and m.description]
 
     def best_batch(self, work: int | None) -> int:
         """Trainings that give every worker a piece."""
-        usable = [member for member in list(self.members.values()) if member.usable]
-        each = (m.trainings(work, False) if work else m.description.best_batch for m in usable if m.description)
-        return max(1, sum(each))
+        with self._lock:
+            usable = [m for m in self.members.values() if m.usable]
+            each = (m.trainings(work, False) if work else m.description.best_batch for m in usable if m.description)
+            return max(1, sum(each))
 
     def close(self) -> None:
         """End the connection, and what this process has started. May be called again."""
@@ -124,29 +134,34 @@ class Pool:
     def _run(self) -> None:
         try:
             while not self._closing.is_set():
-                for event in self._waiting_events():
-                    event()
-                self._look()
-                self._give_up()
-                self._choose_kind()
-                self._count_time()
-                self._send()
+                events = self._wait()
+                with self._lock:
+                    for event in events:
+                        event()
+                    self._look()
+                    self._give_up()
+                    self._choose_kind()
+                    self._count_time()
+                    self._send()
+        except UserError as error:
+            self._error = error
         except BaseException as error:
-            self._error = error if isinstance(error, UserError) else UserError(f"the cluster failed: {error!r}")
-            self._error.__cause__ = error if self._error is not error else error.__cause__
+            self._error = UserError(f"the cluster failed: {error!r}")
+            self._error.__cause__ = error
         for call in self._calls:
             call.fail(self._error or UserError("the cluster was closed"))
         for member in self.members.values():
             member.forget()
         self._ready.set()
 
-    def _waiting_events(self) -> Iterator[Callable[[], None]]:
-        try:
-            yield self._events.get(timeout=_POLL)
+    def _wait(self) -> list[Callable[[], None]]:
+        """What there is to be done; after a while nothing."""
+        events: list[Callable[[], None]] = []
+        with contextlib.suppress(queue.Empty):
+            events.append(self._events.get(timeout=_POLL))
             while True:
-                yield self._events.get_nowait()
-        except queue.Empty:
-            return
+                events.append(self._events.get_nowait())
+        return events
 
     def _when_done(self, future: Future[Any], then: Callable[[Future[Any]], None]) -> None:
         future.add_done_callback(lambda done: self._events.put(functools.partial(then, done)))
@@ -186,7 +201,7 @@ class Pool:
             self._take_back(member, "its process ended")
             member.forget()
             if member.description:
-                self.gone.append(member.take_work())
+                self._gone.append(member.take_work())
         for address, name in there.items():
             if address not in self.members:
                 member = self.members[address] = Member(address, name)

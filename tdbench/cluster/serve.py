@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import shutil
 import socket
 import sys
 import threading
@@ -55,7 +56,7 @@ def serve(
             file=sys.stderr,
         )
     if with_parent:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=[local_directory], daemon=True).start()
     try:
         asyncio.run(_work(distributed, address, name, local_directory, patience))
     except (OSError, TimeoutError, ValueError, RuntimeError) as error:
@@ -79,8 +80,10 @@ async def _work(distributed: Any, address: str, name: str, local_directory: str 
         await worker.finished()
 
 
-def _end_with_parent() -> None:
-    """The parent holds the other end of standard input, and nobody else does."""
+def _end_with_parent(folder: str | None) -> None:
+    """The parent holds the other end of standard input, and nobody else does. A killed one leaves us its folder."""
     while os.read(0, 1):
         pass
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)

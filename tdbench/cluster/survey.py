@@ -36,6 +36,8 @@ def _record(member: Member, rate: Future[float] | None) -> dict[str, Any]:
             measured = rate.result(_PROBE_TIMEOUT)
         except Exception as error:  # whatever goes wrong there
             refused = f"the probe failed: {type(error).__name__}: {error}"
+    if described is None and not refused:
+        refused = "it has not said yet what it is"
     kind = described.kind if described else None
     values = (
         *(member.name, described.host if described else member.address),
