@@ -81,6 +81,13 @@ def worker(
         end(process)
 
 
+def has_joined(process: subprocess.Popen[bytes], address: str) -> bool:
+    """Whether a worker is connected to the scheduler there."""
+    port = int(address.rpartition(":")[2])
+    connections = psutil.Process(process.pid).net_connections("inet")
+    return any(c.raddr and c.raddr.port == port and c.status == psutil.CONN_ESTABLISHED for c in connections)
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGKILL)
