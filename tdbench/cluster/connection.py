@@ -12,7 +12,7 @@ from typing import Any
 from tdbench.base.errors import UserError, printable
 from tdbench.cluster.local import start_scheduler
 from tdbench.cluster.slurm import slurm_cluster
-from tdbench.cluster.spec import SLURM, Cluster, package
+from tdbench.cluster.spec import SLURM, Cluster, check_tls, package
 
 _CONNECT_SECONDS = 10.0
 _SETTINGS = {"distributed.admin.large-graph-warning-threshold": "1 GiB"}
@@ -28,6 +28,7 @@ class Connection:
     def __init__(self, cluster: Cluster) -> None:
         distributed = package()
         self._config = package("dask").config
+        check_tls(cluster.address, "client")
         self._own: Any = None
         if cluster.local_workers:
             self._own = start_scheduler(distributed)

@@ -14,7 +14,7 @@ from typing import Any
 from tdbench.base import environment
 from tdbench.base.errors import UserError, printable
 from tdbench.cluster.remote import ENGINE_VARIABLE, kind_of, worker_engine
-from tdbench.cluster.spec import is_loopback, is_open, package
+from tdbench.cluster.spec import check_tls, is_loopback, is_open, package
 
 
 def serve(
@@ -41,6 +41,7 @@ def serve(
         UserError: there is no such engine here, or no scheduler there.
     """
     distributed = package()
+    check_tls(address, "worker")
     os.environ[ENGINE_VARIABLE] = f"{engine} {device} {threads or environment.available_cores()}"
     kind = kind_of(worker_engine())
     name = name or f"{socket.gethostname()}-{os.getpid()}"

@@ -108,6 +108,20 @@ def package(name: str = "distributed") -> Any:
     return found
 
 
+def check_tls(address: str, role: str) -> None:
+    """Raises UserError where that address needs TLS and Dask's settings have no certificate of that role."""
+    if not address.startswith(("tls://", "wss://")):
+        return
+    try:
+        context = package().Security().get_connection_args(role).get("ssl_context")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{address} needs TLS, and its settings cannot be used: {error}; see docs/scaling.md"
+        ) from error
+    if context is None:
+        raise UserError(f"{address} needs TLS; Dask's settings name no certificate of a {role}, see docs/scaling.md")
+
+
 def is_loopback(address: str) -> bool:
     """Whether only this machine can reach that address."""
     host = urllib.parse.urlsplit(address).hostname or ""
