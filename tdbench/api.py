@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -16,7 +17,7 @@ from tdbench.arena.campaign import default_engine, run_all
 from tdbench.base.arguments import members, path_text, shown, whole
 from tdbench.base.errors import UserError, echo, nearest
 from tdbench.base.stats import Estimate
-from tdbench.engine import make_engine
+from tdbench.cluster import chosen_engine, open_clusters
 from tdbench.leaderboard.threshold import checked_threshold, task_threshold
 from tdbench.report.pictures import write_run_picture
 from tdbench.searchers.catalogue import find_plugins
@@ -96,9 +97,10 @@ def _one_run(settings: dict[str, Any], threshold: float | str | None) -> Result:
     threshold = None if threshold is None else checked_threshold(threshold)
     run_settings, options = split_settings(settings)
     plugins = find_plugins(options.plugins, searchers=[run_settings.searcher], extra_must_load=True)
-    result = run_all([run_settings], options, plugins, finished_is_error=True)[0]
-    result = replace(result, picture=write_picture(result, options))
-    return replace(result, threshold=_t_task(threshold, result, run_settings, options))
+    with open_clusters():
+        result = run_all([run_settings], options, plugins, finished_is_error=True)[0]
+        result = replace(result, picture=write_picture(result, options))
+        return replace(result, threshold=_t_task(threshold, result, run_settings, options))
 
 
 def bench(
@@ -186,7 +188,7 @@ def transfer(
         library: found tasks, or their file; without one, the sources are the controls of an image set.
         targets: ``classes``, for class tasks of new image sets, or a library whose tasks are the targets, or its file.
         data: where the images are; of a library, only needed if they came from an `.npz`.
-        engine, device: see `tdbench.engine.make_engine`.
+        engine, device: see `tdbench.engine.make_engine`; with `cluster`, those of its workers.
         settings: any field of `TransferSettings` and `Options` by name and, without a library, of `SpaceSettings`.
 
     Returns:
@@ -208,10 +210,13 @@ def transfer(
     options, chosen = Options(**given[Options]), TransferSettings(**given[TransferSettings])
     named: dict[str, Any] = {} if where is None or found is not None else {"data": where}
     space = SpaceSettings(**given[SpaceSettings], **named)
-    trainings = RememberedTrainings(
-        options.folder, make_engine(engine, device, options.threads), progress=options.progress
-    )
-    try:
+    with open_clusters(say=options.progress), contextlib.ExitStack() as stack:
+        trainings = RememberedTrainings(
+            options.folder,
+            chosen_engine(engine, device, options.threads, options.cluster),
+            progress=options.progress,
+        )
+        stack.callback(trainings.close)
         return transfer_between(
             found,
             wanted,
@@ -223,8 +228,6 @@ def transfer(
             download=options.download,
             say=lambda line: print(line, file=sys.stderr) if options.progress else None,
         )
-    finally:
-        trainings.close()
 
 
 def _field_names(kind: type[Any]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from tdbench.base.arguments import members, path_text, real, set_fields, shown, text, truth, whole
 from tdbench.base.errors import UserError, echo
+from tdbench.cluster.spec import Cluster
 from tdbench.engine import check_engine
 from tdbench.searchers.reduction import IDENTITY, full_name
 from tdbench.space.references import CHOICES as REFERENCES
@@ -206,7 +207,10 @@ class Options:
         ask_timeout: seconds a ready searcher may take to answer one request.
         start_timeout: seconds a searcher may take to start.
         memory_limit: MiB of memory of its own that a searcher's process may take.
-        threads: CPU threads of the engine; one per core by default.
+        threads: CPU threads of the engine; one per core by default. With a cluster ``local:N``, of each worker; one by
+            default.
+        cluster: where the workers are that train: ``local:N``, the address of a Dask scheduler, or a table
+            (`tdbench.cluster.spec.Cluster`); empty trains in this process.
         workers: most searchers alive at a time.
         progress: show a live progress bar.
         sealed: the file of the key that draws the confirmation replicates (definitions, section 5); None draws them
@@ -225,6 +229,7 @@ class Options:
     start_timeout: float = 120.0
     memory_limit: int = 4096
     threads: int | None = None
+    cluster: Cluster = Cluster()  # noqa: RUF009 - it is frozen
     workers: int = 64
     progress: bool = False
     sealed: str | os.PathLike[str] | None = None
@@ -238,6 +243,7 @@ class Options:
             data_dir=None if self.data_dir is None else path_text("data-dir", self.data_dir),
             plugins=tuple(path_text("a plugin", plugin) for plugin in members("plugins", plugins)),
             threads=None if self.threads is None else whole("threads", self.threads, 1, 4096),
+            cluster=Cluster.of(self.cluster),
             sealed=None if self.sealed is None else path_text("sealed (a key file)", self.sealed),
             references=text("references", self.references, REFERENCES),
         )

@@ -20,7 +20,8 @@ from tdbench.arena.seals import check_seals
 from tdbench.base.errors import UserError
 from tdbench.base.files import check_name
 from tdbench.base.progress import Progress
-from tdbench.engine import Engine, make_engine
+from tdbench.cluster import chosen_engine, open_clusters
+from tdbench.engine import Engine
 from tdbench.searchers.reduction import IDENTITY, JOINT, ReductionProblem
 from tdbench.searchers.registry import Plugins, Registration
 from tdbench.settings import Options, RunSettings
@@ -48,7 +49,14 @@ def run_all(
     for settings in runs:
         _check_names(settings, plugins)
     entries = list(zip(runs, _spaces(runs, options), strict=True))
-    default_engine(runs[0], options)  # --device cuda without one, before anything is written
+    with open_clusters(say=options.progress):
+        return _run_all(entries, options, plugins, finished_is_error)
+
+
+def _run_all(
+    entries: Sequence[tuple[RunSettings, TaskSpace]], options: Options, plugins: Plugins, finished_is_error: bool
+) -> list[Result]:
+    default_engine(entries[0][0], options)  # --device cuda without one, before anything is written
     boards = _boards(entries, options)
     replaced: set[str] = set()  # runs whose rows took the place of others
     libraries: dict[str, TaskLibrary] = {}  # run -> what it discovered
@@ -140,8 +148,8 @@ def _check_names(settings: RunSettings, plugins: Plugins) -> None:
 
 
 def default_engine(settings: RunSettings, options: Options) -> Engine:
-    """The engine that these settings ask for on this machine."""
-    return make_engine(settings.engine, settings.device, options.threads)
+    """The engine that these settings ask for, on this machine or on the workers of the cluster."""
+    return chosen_engine(settings.engine, settings.device, options.threads, options.cluster)
 
 
 def _spaces(runs: Sequence[RunSettings], options: Options) -> list[TaskSpace]:
@@ -279,7 +287,7 @@ def _work(settings: RunSettings, identity: str) -> tuple[Any, ...]:
 def _recorded_engine(record: RunRecord, options: Options) -> Engine:
     """The engine that a run was begun with, on which alone it may go on."""
     try:
-        engine = make_engine(record.engine, record.device, options.threads)
+        engine = chosen_engine(record.engine, record.device, options.threads, options.cluster)
     except UserError as error:
         raise UserError(f"the run was begun with engine {record.engine} on {record.device}: {error}") from error
     if engine.detail != record.engine_detail:

@@ -27,6 +27,7 @@ from tdbench.arena.worker import Limits, ReductionWorker, SearcherWorker, Worker
 from tdbench.base import environment
 from tdbench.base.channel import wait
 from tdbench.base.progress import Progress
+from tdbench.cluster import ClusterEngine
 from tdbench.engine import Engine
 from tdbench.settings import Options
 from tdbench.space.evaluate import Evaluation, Evaluator
@@ -74,7 +75,7 @@ class Arena:
         self._found: dict[LiveRun, int] = {}  # labelings of libraries that it has
         self._jobs: deque[Job] = deque()
         self._evaluators: dict[Engine, Evaluator] = {}
-        self._training: Batch | None = None
+        self._training: list[Batch] = []
         self._woken, self._wake = Pipe(duplex=False)
 
     def play(self, runs: list[LiveRun]) -> None:
@@ -93,13 +94,12 @@ class Arena:
             while self._waiting or self._workers or self._jobs or self._training:
                 self._start_workers()
                 answered = self._listen()
-                if self._training is not None and self._training.evaluation.done:
-                    finished, self._training = self._training, None
-                    if self._filled():  # the engine is not left idle while the log is written
-                        self._train()
-                    self._commit(finished)
-                elif self._training is None and (self._filled() or not answered):
-                    self._train()
+                finished = [batch for batch in self._training if batch.evaluation.done]
+                self._training = [batch for batch in self._training if batch not in finished]
+                if self._has_room and (self._filled() or not (answered or finished)):
+                    self._train()  # before the log is written, so that the engine is not left idle
+                for batch in finished:
+                    self._commit(batch)
         finally:
             for worker in (*self._workers.values(), *self._reductions.values()):
                 worker.kill()
@@ -155,11 +155,19 @@ class Arena:
         workers = (*self._workers.values(), *self._reductions.values())
         deadline = min((worker.deadline for worker in workers), default=math.inf)
         left = min(WAKE_SECONDS, max(0.0, deadline - time.monotonic()))
-        if self._training is not None:
-            return 0.0 if self._training.evaluation.done else left
-        if self._filled() or deadline == math.inf:
+        if any(batch.evaluation.done for batch in self._training):
+            return 0.0
+        if not self._has_room:
+            return left
+        if self._filled() or (deadline == math.inf and not self._training):
             return 0.0
         return min(PATIENCE, left) if self._jobs else left
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether another batch may be in training."""
+        at_once = (self._evaluators[b.jobs[0].engine].executor.at_once for b in self._training)
+        return len(self._training) < min(at_once, default=1)
 
     def _filled(self) -> bool:
         """Whether the jobs that wait fill their engine."""
@@ -286,7 +294,7 @@ class Arena:
         if engine not in self._evaluators:
             self._evaluators[engine] = Evaluator(LocalExecutor(engine))
         evaluation = self._evaluators[engine].submit([job.request for job in chosen])
-        self._training = Batch(tuple(chosen), evaluation)
+        self._training.append(Batch(tuple(chosen), evaluation))
         for future in evaluation.futures:
             future.add_done_callback(lambda _: self._wake_up())
 
@@ -299,11 +307,14 @@ class Arena:
         """Commit what a batch has trained, then let the runs go on."""
         results = zip(batch.jobs, batch.evaluation.taskness(), strict=True)
         evaluated = [asked for job, values in results if (asked := job.done(values)) is not None]
-        if evaluated:
-            self.store.append(
-                [(run.record.id, asked) for run, asked in evaluated],
-                {run.record.id: run.seconds for run, _ in evaluated},
-            )
+        with self.store.together():
+            if evaluated:
+                self.store.append(
+                    [(run.record.id, asked) for run, asked in evaluated],
+                    {run.record.id: run.seconds for run, _ in evaluated},
+                )
+            if isinstance(batch.jobs[0].engine, ClusterEngine):
+                self.store.add_work(batch.jobs[0].engine.take_work())
         for run, committed in evaluated:
             run.committed(committed)
             self._see_to(run)

@@ -43,7 +43,7 @@ def leaderboard_row(run: LiveRun, status: str, error: str, store: Store) -> Row:
             "engine": engine.name,
             "engine_detail": run.record.engine_detail,
             "device": engine.device,
-            "hardware": environment.hardware(engine.device),
+            "hardware": getattr(engine, "hardware", None) or environment.hardware(engine.device),
             "versions": environment.versions(),
             "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
             "run": run.record.id,

@@ -16,6 +16,7 @@ from tdbench.base.errors import UserError, escaped, nearest
 from tdbench.cli.options import PATH, interruptible, names, numbers, split
 from tdbench.cli.printing import format_option, show
 from tdbench.cli.run_options import default, discovery_options, shared_options
+from tdbench.cluster.spec import Cluster
 from tdbench.searchers.reduction import full_name
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def _from_toml(path: Path, settings: dict[str, Any], context: click.Context) -> 
         name = known.get(word.replace("_", "-"))
         if name is None:
             raise UserError(f"{path}: unknown key {word!r}{nearest(word, known)}")
+        if name == "cluster" and isinstance(value, dict):
+            value = Cluster.of(value)
         if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
             chosen[name] = _checked_word(path, word, value, options[name])
     return chosen
@@ -109,6 +112,8 @@ def _parsed_toml(path: Path) -> dict[str, Any]:
 def _checked_word(path: Path, word: str, value: Any, option: click.Parameter) -> Any:
     """A value of the file as its option would give it."""
     kind: type | tuple[type, ...]
+    if isinstance(value, Cluster):
+        return value
     if isinstance(option.type, click.types.BoolParamType):
         kind, expected = bool, "true or false"
     elif isinstance(option.type, click.types.IntParamType) or option.callback is numbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing
 from collections.abc import Callable
@@ -25,6 +26,8 @@ _COMMON: list[click.Parameter] = [
     click.Option(["--engine"], default="auto", show_default=True, help="auto, native, cuda, batched or reference."),
     click.Option(["--device"], default="auto", show_default=True, help="auto, cpu or cuda."),
     click.Option(["--threads"], type=int, help="CPU threads of the engine; one per core by default."),
+    click.Option(["--cluster"], metavar="local:N|ADDRESS", envvar="DASK_SCHEDULER_ADDRESS", show_envvar=True,
+                 help="Train on N worker processes of this machine, or on the workers of a Dask scheduler."),
     click.Option(["--data-dir"], type=click.Path(), help="Folder of the CIFAR sets, in torchvision's layout."),
     click.Option(["--plugin", "plugins"], multiple=True, metavar="FILE|MODULE",
                  help="Load one more plugin, for studies that make runs; repeatable."),
@@ -103,7 +106,7 @@ def _is_optional(hint: Any) -> bool:
 
 def _run(studies: list[Study], given: dict[str, Any]) -> None:
     """Run studies in turn. One that cannot be run with these settings does not keep the others from it."""
-    from tdbench.engine import make_engine
+    from tdbench.cluster import chosen_engine, open_clusters
     from tdbench.studies import write_findings
     from tdbench.studies._lab import Lab
 
@@ -114,11 +117,13 @@ def _run(studies: list[Study], given: dict[str, Any]) -> None:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     options = Options(
-        **{name: given[name] for name in ("out", "data_dir", "download", "threads", "plugins")}, progress=True
+        **{name: given[name] for name in ("out", "data_dir", "download", "threads", "cluster", "plugins")},
+        progress=True,
     )
-    engine = make_engine(given["engine"], given["device"], given["threads"])
     failed = []
-    with interruptible(), Lab(options, engine) as lab:
+    with interruptible(), open_clusters(), contextlib.ExitStack() as stack:
+        engine = chosen_engine(given["engine"], given["device"], options.threads, options.cluster)
+        lab = stack.enter_context(Lab(options, engine))
         for study in studies:
             try:
                 findings = study.run(_settings(study, given["quick"], explicit), lab)

@@ -27,7 +27,7 @@ _SPACE: list[Callable[[Any], Any]] = [
 ]
 _TRAINING: list[Callable[[Any], Any]] = [
     click.option("--sealed", type=PATH, metavar="KEYFILE", help="Confirm on the replicates that this key draws."),
-    *(common(name) for name in ("data_dir", "download", "engine", "device", "threads")),
+    *(common(name) for name in ("data_dir", "download", "engine", "device", "threads", "cluster")),
 ]
 
 
@@ -82,7 +82,7 @@ def score_tasks(context: click.Context, /, file: Path, out: Path, form: str, **g
     library, which is confirmed once more; then options of the space that are not given are its own.
     """
     from tdbench.base.progress import Counting
-    from tdbench.engine import make_engine
+    from tdbench.cluster import chosen_engine, open_clusters
     from tdbench.store.library_file import check_path
     from tdbench.tasks.scoring import score_file
     from tdbench.tasks.tables import library_document, library_table, member_records
@@ -90,16 +90,17 @@ def score_tasks(context: click.Context, /, file: Path, out: Path, form: str, **g
     check_path(out)
     explicit = {name: value for name, value in given.items() if _is_given(context, name)}
     options = _checked(given)
-    library = score_file(
-        file,
-        {name: value for name, value in explicit.items() if name in SPACE_COLUMNS},
-        confirm=explicit.get("confirm"),
-        engine=make_engine(given["engine"], given["device"], options.threads),
-        data_dir=given["data_dir"],
-        download=options.download,
-        key=options.key,
-        counting=Counting(True).counting,
-    )
+    with open_clusters():
+        library = score_file(
+            file,
+            {name: value for name, value in explicit.items() if name in SPACE_COLUMNS},
+            confirm=explicit.get("confirm"),
+            engine=chosen_engine(given["engine"], given["device"], options.threads, options.cluster),
+            data_dir=given["data_dir"],
+            download=options.download,
+            key=options.key,
+            counting=Counting(True).counting,
+        )
     library.save(out)
     name = str(out)
     show(
@@ -169,7 +170,7 @@ def extend_tasks(file: Path, picture: Path | None, form: str, **given: Any) -> N
     0: no more than by chance), and writes NAME.extended.npz and NAME.extended.csv beside the library.
     """
     from tdbench.base.progress import Counting
-    from tdbench.engine import make_engine
+    from tdbench.cluster import chosen_engine, open_clusters
     from tdbench.report.extended import check_picture_path, write_extended_picture
     from tdbench.store.library import TaskLibrary
     from tdbench.store.library_file import check_path
@@ -182,9 +183,9 @@ def extend_tasks(file: Path, picture: Path | None, form: str, **given: Any) -> N
     library = TaskLibrary.load(file)
     check_path(extension_path(file), COLUMNS)
     options = _checked(given)
-    engine = make_engine(given["engine"], given["device"], options.threads)
-    space, source = space_of(library, engine, **{name: given[name] for name in ("data", "data_dir", "download")})
-    with Counting(True).counting("tasks", len(library)) as advance:
+    with open_clusters(), Counting(True).counting("tasks", len(library)) as advance:
+        engine = chosen_engine(given["engine"], given["device"], options.threads, options.cluster)
+        space, source = space_of(library, engine, **{name: given[name] for name in ("data", "data_dir", "download")})
         extension = extend(library, space, source, networks=given["networks"], key=options.key, advance=advance)
     path = extension.save(extension_path(file))
     show(form, [extension_table(str(file), library, extension)], extension.records())
@@ -205,7 +206,7 @@ def _loaded(files: tuple[Path, ...]) -> list[tuple[str, TaskLibrary]]:
 
 def _checked(given: dict[str, Any]) -> Options:
     """What `tdbench run` would make of these options."""
-    return Options(**{name: given[name] for name in ("threads", "data_dir", "download", "sealed")})
+    return Options(**{name: given[name] for name in ("threads", "cluster", "data_dir", "download", "sealed")})
 
 
 def _is_given(context: click.Context, name: str) -> bool:

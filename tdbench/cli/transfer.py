@@ -41,7 +41,7 @@ _SETTINGS = [
     _setting("shots", "Positives in training that are tried besides all of them.", callback=numbers),
 ]
 _SPACE = [common(name) for name in ("data", "n", "ratio", "space_seed", "classes", "steps", "lr")]
-_TRAINING = [common(name) for name in ("data_dir", "download", "engine", "device", "threads")]
+_TRAINING = [common(name) for name in ("data_dir", "download", "engine", "device", "threads", "cluster")]
 
 
 @click.command()

@@ -1,8 +1,8 @@
 """Where trainings take place: an executor takes requests and gives back futures of their validation curves.
 
-It stands between the engines and the code that needs curves (a space, the arena, a study). The only executor so far
-has one engine in this process; others could use several devices or machines. The position of a request decides which
-result it gets, never the order in which results arrive.
+It stands between the engines and the code that needs curves (a space, the arena, a study). The position of a request
+decides which result it gets, never the order in which results arrive. Where several machines train, they are an engine
+(`tdbench.cluster`), and so nothing that trains knows of them.
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ class Executor(typing.Protocol):
     @property
     def engine(self) -> Engine: ...
 
+    @property
+    def at_once(self) -> int:
+        """How many submissions should be under way, so that the engine is never without work."""
+        ...
+
     def submit(self, requests: Sequence[Request]) -> list[Future[Curves]]:
         """The future of the (n, k, steps) curves of each request. Requests given together train together."""
         ...
@@ -97,10 +102,14 @@ class Executor(typing.Protocol):
 
 
 class LocalExecutor:
-    """Trains on one engine in this process, one batch after another, in a thread of its own."""
+    """Trains on one engine, in a thread of its own: one batch after another, or as many at a time as the engine takes.
+
+    An engine takes one call at a time, unless it has the attribute `calls_at_once` (that of a cluster).
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.at_once: int = getattr(engine, "calls_at_once", 1)
         self._start()
 
     def submit(self, requests: Sequence[Request]) -> list[Future[Curves]]:
@@ -116,7 +125,7 @@ class LocalExecutor:
 
     def _start(self) -> None:
         self._stop = threading.Event()
-        self._thread = ThreadPoolExecutor(1, "tdbench-train")
+        self._thread = ThreadPoolExecutor(self.at_once, "tdbench-train")
 
     def _train(self, requests: list[Request], futures: list[Future[Curves]], stop: threading.Event) -> None:
         for future in futures:

@@ -99,7 +99,7 @@ class _Remembering:
     """The executor of an evaluator whose trainings are remembered: baselines, and what is asked of it directly."""
 
     def __init__(self, trainings: RememberedTrainings) -> None:
-        self.engine = trainings.engine
+        self.engine, self.at_once = trainings.engine, 1
         self._trainings = trainings
 
     def submit(self, requests: Sequence[Request]) -> list[Future[Curves]]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tdbench.base.arguments import set_fields
 from tdbench.base.database import Database
 from tdbench.base.errors import UserError
+from tdbench.cluster.member import Work
 from tdbench.settings import RunSettings
 from tdbench.space.labelings import LabelVectors
 from tdbench.space.task_space import TaskSpace
@@ -69,6 +70,9 @@ CREATE TABLE IF NOT EXISTS refused (
 CREATE TABLE IF NOT EXISTS member (
     run TEXT NOT NULL REFERENCES run(id), place INTEGER NOT NULL, labels BLOB NOT NULL, told REAL,
     evaluations INTEGER NOT NULL, PRIMARY KEY (run, place)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS work (
+    worker TEXT NOT NULL, host TEXT NOT NULL, engine TEXT NOT NULL, trainings INTEGER NOT NULL, seconds REAL NOT NULL,
+    pieces INTEGER NOT NULL, lost INTEGER NOT NULL, PRIMARY KEY (worker, host, engine)) WITHOUT ROWID;
 """
 
 
@@ -448,6 +452,23 @@ class Store:
                     ],
                 )
             db.executemany("UPDATE run SET seconds = ? WHERE id = ?", [(s, run) for run, s in seconds.items()])
+
+    def add_work(self, done: Sequence[Work]) -> None:
+        """Add what workers of a cluster have done to what they had done before."""
+        if not done:
+            return
+        with self._db.transaction() as db:
+            self._make_later_tables()
+            db.executemany(
+                "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "trainings = trainings + excluded.trainings, seconds = seconds + excluded.seconds, "
+                "pieces = pieces + excluded.pieces, lost = lost + excluded.lost",
+                [dataclasses.astuple(work) for work in done],
+            )
+
+    def work(self) -> list[Work]:
+        """What each worker of a cluster has done for these runs; empty where they were trained without one."""
+        return [Work(*row) for row in self._db.rows("SELECT * FROM work")] if self._has("work") else []
 
     def finish(
         self,

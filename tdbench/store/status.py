@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdbench.base.table import Table
+from tdbench.cluster.member import Work
 from tdbench.store.log import Store
 
 COLUMNS = ("space", "searcher", "seed", "status", "evaluations", "left", "error")
+WORK_COLUMNS = ("worker", "host", "engine", "trainings", "seconds", "pieces", "lost pieces")
 UNFINISHED = ("running", "interrupted")  # what is said of a run that has not ended
 _LONGEST_ERROR = 60  # characters of it in the table
 
@@ -30,6 +32,15 @@ def status_records(store: Store) -> list[dict[str, Any]]:
         )
         records.append(dict(zip(COLUMNS, values, strict=True)))
     return records
+
+
+def work_table(done: Sequence[Work]) -> Table:
+    """What each worker of a cluster has done, the busiest first."""
+    rows = [
+        (w.worker, w.host, w.engine, f"{w.trainings}", f"{w.seconds:.1f}", f"{w.pieces}", f"{w.lost}")
+        for w in sorted(done, key=lambda w: (-w.trainings, w.worker))
+    ]
+    return Table("workers", WORK_COLUMNS, tuple(rows), text=(0, 1, 2))
 
 
 def status_table(records: Sequence[dict[str, Any]]) -> Table:

@@ -68,6 +68,6 @@ class Lab(RememberedTrainings):
     @property
     def engine_words(self) -> tuple[str, str]:
         """Engine and device as settings of a run: ``auto`` if that chooses the lab's engine."""
-        if self.engine is make_engine(threads=self.options.threads):
-            return "auto", "auto"
-        return self.engine.name, self.engine.device
+        auto = make_engine(threads=self.options.threads)
+        words = self.engine.name, self.engine.device
+        return ("auto", "auto") if words == (auto.name, auto.device) else words

@@ -1,0 +1,5 @@
+"""A cluster needs the extra `cluster`."""
+
+import pytest
+
+pytest.importorskip("distributed")
