@@ -72,12 +72,15 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     """
     target = Path(path_text("out", out))
     paths = _paths(folders, target)
-    with scratch_folder(target) as scratch, contextlib.ExitStack() as stack:
-        parts = [stack.enter_context(_opened(path, scratch / f"{i}.sqlite")) for i, path in enumerate(paths)]
-        place = target if (target / FILE_NAME).is_file() else scratch / "merged"
-        merged = _join(parts, place)
-        if place != target:
-            place.rename(target)
+    try:
+        with scratch_folder(target) as scratch, contextlib.ExitStack() as stack:
+            parts = [stack.enter_context(_opened(path, scratch / f"{i}.sqlite")) for i, path in enumerate(paths)]
+            place = target if (target / FILE_NAME).is_file() else scratch / "merged"
+            merged = _join(parts, place)
+            if place != target:
+                place.rename(target)
+    except OSError as error:
+        raise UserError(f"{error.filename or target} cannot be used: {error.strerror or error}") from error
     return dataclasses.replace(merged, out=target)
 
 
@@ -88,10 +91,9 @@ class _Part:
     folder: Path
     store: Store
     runs: list[RunRecord] = field(init=False)
-    held: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.runs, self.held = self.store.runs(), self.store.held()
+        self.runs = self.store.runs()
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,12 +169,14 @@ def _join(parts: Sequence[_Part], place: Path) -> Merged:
         boards.write(place)
         files.write()
     records = [copy.record for copy in runs.values()]
+    unfinished = [record.key for record in records if not record.ended]
+    running = {key for part in parts for key in part.store.held()}
     return Merged(
         place,
         len(parts),
         len(runs),
-        sum(not record.ended for record in records),
-        sum(not copy.record.ended and copy.record.key in copy.part.held for copy in runs.values()),
+        len(unfinished),
+        sum(key in running for key in unfinished),
         tuple(sorted({engine_tag(record.engine, record.device, record.engine_detail) for record in records})),
     )
 

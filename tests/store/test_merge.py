@@ -251,12 +251,16 @@ def test_folders_are_only_read_and_an_interrupted_run_goes_on(tmp_path: Path) ->
     result = merge([killed], tmp_path / "all")
     assert (result.runs, result.unfinished, result.running) == (1, 1, 0)
     assert content(killed) == before
+    assert merge([killed], tmp_path / "all") == result
     for out, more in ((tmp_path / "all", {"resume": True}), (whole, {})):
         tdbench.run("random", **{**CHEAP, "budget": 400}, out=out, **more)
     assert rows_of(tmp_path / "all") == rows_of(whole)
     again = merge([killed], tmp_path / "all")  # the copy that got further stays
     assert (again.runs, again.unfinished) == (1, 0)
     assert log(tmp_path / "all") == log(whole)
+    change(killed, "UPDATE evaluation SET taskness = taskness + 1e-9 WHERE evaluation = 0")
+    with pytest.raises(UserError, match="differs between .* in table evaluation"):
+        merge([killed], tmp_path / "all")
 
 
 def test_runs_that_are_running_are_merged_as_far_as_they_are(
@@ -327,6 +331,18 @@ def test_what_version_0_1_0_wrote_is_merged(tmp_path: Path) -> None:
     assert content(old) == before
     assert log(tmp_path / "all", clocks=True) == log(old, clocks=True)
     assert rows_of(tmp_path / "all") == rows_of(old)
+
+
+def test_more_than_one_engine_is_said_and_rows_keep_theirs(
+    parts: list[Path], part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(part, "UPDATE run SET engine_detail = 'elsewhere', row = json_set(row, '$.engine_detail', 'elsewhere')")
+    shutil.rmtree(part / "leaderboards")
+    code, printed, _ = called(capsys, "merge", part, *parts[1:], "--out", tmp_path / "all")
+    assert code == 0
+    assert "2 engines trained, whose results differ in their last bits" in printed
+    assert {row["engine_detail"] for row in rows_of(tmp_path / "all")} > {"elsewhere"}
+    assert called(capsys, "leaderboard", "--out", tmp_path / "all")[0] == 0
 
 
 def test_an_empty_shard_can_be_merged(parts: list[Path], tmp_path: Path) -> None:
