@@ -40,6 +40,7 @@ from tdbench.store.rows import CLOCKS
 SHARDS = 4
 CAMPAIGN: dict[str, Any] = {
     **CHEAP,
+    "confirm": 20,  # all reference tasks cost less than all runs on a space, and more than those of one shard
     "searchers": ("random", "umda"),
     "seeds": 2,
     "space_seeds": (0, 1),
@@ -259,7 +260,7 @@ def test_folders_are_only_read_and_an_interrupted_run_goes_on(tmp_path: Path) ->
     assert (again.runs, again.unfinished) == (1, 0)
     assert log(tmp_path / "all") == log(whole)
     change(killed, "UPDATE evaluation SET taskness = taskness + 1e-9 WHERE evaluation = 0")
-    with pytest.raises(UserError, match="differs between .* in table evaluation"):
+    with pytest.raises(UserError, match=r"differs between .* in table evaluation"):
         merge([killed], tmp_path / "all")
 
 
