@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
     from tdbench.searchers.searcher import Problem, Searcher
     from tdbench.space.task_space import TaskSpace
     from tdbench.store.library import TaskLibrary
+    from tdbench.store.merge import merge
 
 __all__ = [
     "Problem",
@@ -31,6 +32,7 @@ __all__ = [
     "UserError",
     "bench",
     "hookimpl",
+    "merge",
     "run",
 ]
 
@@ -51,6 +53,7 @@ _LAZY = {
     "bench": "api.bench",
     "discover": "api.discover",
     "transfer": "api.transfer",
+    "merge": "store.merge.merge",
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tdbench.arena.campaign import default_engine, run_all
+from tdbench.arena.shards import Shard
 from tdbench.base.arguments import members, path_text, shown, whole
 from tdbench.base.errors import UserError, echo, nearest
 from tdbench.base.stats import Estimate
@@ -112,6 +113,7 @@ def bench(
     ratio: int | Sequence[int] = 4,
     reductions: str | Sequence[str] = IDENTITY,
     tasks: int | Sequence[int] = 0,
+    shard: str | None = None,
     **settings: Any,
 ) -> list[Result]:
     """Run every searcher with every reduction on every space with every seed, in lockstep, as `tdbench bench` does.
@@ -128,10 +130,12 @@ def bench(
         space_seeds, data, n, ratio: one or several values each; the spaces are all combinations.
         reductions: names. With ``identity`` among them, a searcher that can use no reduction runs with that one only.
         tasks: labelings to discover in a run, one or several numbers; 0 is an ordinary run, which recommends one.
+        shard: ``3/16`` runs the third sixteenth of the runs alone; `tdbench.merge` joins the folders of the shards.
         settings: any other field of `RunSettings` and `Options` by name.
 
     Returns:
-        One result for each run. A run that is finished already is not run again unless ``again=True``.
+        One result for each run of the campaign, or of the shard, which may be empty. A run that is finished already is
+        not run again unless ``again=True``.
 
     Raises:
         UserError: settings that cannot be run, or interrupted runs without ``resume=True``.
@@ -141,6 +145,7 @@ def bench(
             raise UserError(f"bench takes {several}, not {one}")
     if "threshold" in settings:
         raise UserError("bench takes no threshold, only run does")
+    part = None if shard is None else Shard.parse(shard)
     many = isinstance(seeds, Iterable)
     axes = {
         "data": _several("data", data),
@@ -164,7 +169,7 @@ def bench(
     plugins = find_plugins(options.plugins, searchers=[run.searcher for run in runs], extra_must_load=True)
     if any(run.reduction == IDENTITY for run in runs):
         runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]
-    return run_all(list(dict.fromkeys(runs)), options, plugins)
+    return run_all(list(dict.fromkeys(runs)), options, plugins, shard=part)
 
 
 def transfer(

@@ -17,6 +17,7 @@ from tdbench.arena.live_run import LiveRun, SpaceReduction
 from tdbench.arena.lockstep import Arena
 from tdbench.arena.outcome import library_of
 from tdbench.arena.seals import check_seals
+from tdbench.arena.shards import Shard, first_of_spaces
 from tdbench.base.errors import UserError
 from tdbench.base.files import check_name
 from tdbench.base.progress import Progress
@@ -40,14 +41,21 @@ _MANY_ATTEMPTS = 999  # a run's picture has the number of its attempt in its nam
 
 
 def run_all(
-    runs: Sequence[RunSettings], options: Options, plugins: Plugins, finished_is_error: bool = False
+    campaign: Sequence[RunSettings],
+    options: Options,
+    plugins: Plugins,
+    finished_is_error: bool = False,
+    shard: Shard | None = None,
 ) -> list[Result]:
-    """Play the runs that are not finished, confirm the reference tasks, and return every result in order.
+    """Play the shard's runs that are not finished, confirm the reference tasks, and return every result in order.
 
     Nothing is written before all settings have been checked.
     """
-    for settings in runs:
+    for settings in campaign:
         _check_names(settings, plugins)
+    runs = campaign if shard is None else shard.part(campaign)
+    if shard is not None and not runs:
+        return _nothing_to_do(shard, len(campaign), options)
     entries = list(zip(runs, _spaces(runs, options), strict=True))
     with open_clusters(say=options.progress):
         return _run_all(entries, options, plugins, finished_is_error)
@@ -76,10 +84,12 @@ def _run_all(
                 replaced.add(row.run)
 
         arena = Arena(store, options, progress, on_end)
+        if shard is not None:
+            progress.announce(shard.line(runs, len(campaign)))
         if todo and options.progress:
-            progress.announce(_trainings_to_come(todo, live, store, options))
+            progress.announce(_trainings_to_come(todo, live, campaign, store, options))
         arena.play(todo)
-        _confirm_references(arena, live)
+        _confirm_references(arena, live, campaign)
         rows = [store.row(store.record(run.record.id)) for run in live]
         for run, row in zip(live, rows, strict=True):
             on_end(run, row)  # a kill between the log and the leaderboard is mended here
@@ -100,6 +110,12 @@ def _run_all(
             )
             for run, row in zip(live, rows, strict=True)
         ]
+
+
+def _nothing_to_do(shard: Shard, campaign: int, options: Options) -> list[Result]:
+    with Store(options.folder), Progress(0, options.progress) as progress:  # an empty log, which can be merged
+        progress.announce(shard.line([], campaign))
+    return []
 
 
 def _library_file(run: LiveRun, options: Options) -> Path:
@@ -302,31 +318,41 @@ def _outcome(record: RunRecord, store: Store) -> str:
     return record.status if record.status != "ok" else f"confirmed {store.row(record).confirmed:.3f}"
 
 
-def _confirm_references(arena: Arena, runs: Sequence[LiveRun]) -> None:
+def _confirm_references(arena: Arena, runs: Sequence[LiveRun], campaign: Sequence[RunSettings]) -> None:
     """Score the reference tasks that are asked for like everything else, once for each space and engine."""
     arena.progress.reference_tasks()
-    for run, labelings in _missing_references(runs, arena.store, arena.options):
+    for run, labelings in _missing_references(runs, campaign, arena.store, arena.options):
         arena.confirm(run, labelings)
 
 
 def _missing_references(
-    runs: Sequence[LiveRun], store: Store, options: Options
+    runs: Sequence[LiveRun], campaign: Sequence[RunSettings], store: Store, options: Options
 ) -> Iterator[tuple[LiveRun, list[LabelVectors]]]:
-    """For each space, engine and confirmation a run of it, and the reference tasks that are not confirmed yet."""
+    """For each space, engine and confirmation a run of it, and the reference tasks that are not confirmed yet.
+
+    Of the shards of a campaign, the one that has the first run on a space confirms all that the campaign asks for.
+    """
     cases: dict[tuple[str, str, int], list[LiveRun]] = {}
     for run in runs:
         cases.setdefault((run.space.identity, run.tag, run.settings.confirm), []).append(run)
+    first = first_of_spaces(campaign)
     for (space, tag, confirm), members in cases.items():
-        searched = sum(run.settings.budget * run.settings.replicates for run in members)
+        if first.isdisjoint(run.settings for run in members):
+            continue
+        spaces = {run.settings.space for run in members}
+        searched = sum(settings.budget * settings.replicates for settings in campaign if settings.space in spaces)
         tasks = chosen(space_references(store, space), options.references, confirm, searched)
         yield members[0], [t.labels for t in tasks if store.confirmed(space, tag, t.labels, confirm) is None]
 
 
-def _trainings_to_come(todo: Sequence[LiveRun], runs: Sequence[LiveRun], store: Store, options: Options) -> str:
+def _trainings_to_come(
+    todo: Sequence[LiveRun], runs: Sequence[LiveRun], campaign: Sequence[RunSettings], store: Store, options: Options
+) -> str:
     """How many trainings the runs that are not finished will do at most, and what for."""
     search = sum((r.settings.budget - store.evaluated(r.record.id)) * r.settings.replicates for r in todo)
     confirm = sum((r.settings.tasks or len(CHECKPOINTS)) * r.settings.confirm for r in todo)
-    references = sum(len(labelings) * r.settings.confirm for r, labelings in _missing_references(runs, store, options))
+    missing = _missing_references(runs, campaign, store, options)
+    references = sum(len(labelings) * r.settings.confirm for r, labelings in missing)
     return (
         f"trainings: {search} to search, at most {confirm} to confirm what was found, {references} for reference tasks"
     )

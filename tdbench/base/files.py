@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,39 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, for what is to be renamed to it; it is removed when the block ends.
+
+    What a killed process left there is taken over by the next one.
+
+    Raises:
+        UserError: another process is at it.
+    """
+    scratch = partial_name(path.absolute())
+    scratch.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(scratch, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if not _locked_alone(descriptor) or not _has_name(descriptor, scratch):  # or it has just been removed
+            raise UserError(f"another process is writing {path}; wait for it")
+        try:
+            for left in scratch.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _locked_alone(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def check_target(path: Path) -> None:

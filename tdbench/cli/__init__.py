@@ -25,7 +25,7 @@ LONGEST_ERROR = 1000  # characters
 
 # In the order of the help page. Each is defined under its name, with _ for -, in the module of that name.
 COMMANDS = (
-    *("run", "discover", "bench", "status", "leaderboard", "compare", "export", "report", "study"),
+    *("run", "discover", "bench", "merge", "status", "leaderboard", "compare", "export", "report", "study"),
     *("tasks", "transfer"),
     *("searchers", "check", "new-searcher", "new-key", "doctor", "worker", "perf"),
 )

@@ -14,8 +14,9 @@ from tdbench.base.errors import UserError
 from tdbench.base.files import whole_file
 from tdbench.export import ioh, optuna, parquet
 from tdbench.export._runs import EndedRun
-from tdbench.leaderboard.boards import RunProtocol, latest_runs, space_name
+from tdbench.leaderboard.boards import RunProtocol, latest_runs
 from tdbench.store.log import Store
+from tdbench.store.rows import space_name
 
 MANIFEST = "tdbench-export.txt"  # lists the files of an export, so that --force removes no other files
 

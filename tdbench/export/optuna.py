@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdbench.export._runs import EndedRun, label_text
-from tdbench.leaderboard.boards import space_name
-from tdbench.store.rows import row_to_json
+from tdbench.store.rows import row_to_json, space_name
 
 if TYPE_CHECKING:
     from optuna.storages import JournalStorage

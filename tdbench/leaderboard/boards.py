@@ -117,11 +117,6 @@ def latest_runs(rows: Iterable[Row]) -> list[Row]:
     ]
 
 
-def space_name(row: Row) -> str:
-    """The name of a row's space: that of `TaskSpace.name` and of its leaderboard file."""
-    return f"{row.data}-n{row.n}-r{row.ratio}-s{row.space_seed}-{row.space}"
-
-
 def _labels(paths: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that are all different."""
     parts = [path.resolve().with_suffix("").parts if path.suffix == ".csv" else path.resolve().parts for path in paths]

@@ -18,11 +18,11 @@ import numpy as np
 from tdbench.base import stats
 from tdbench.base.errors import UserError
 from tdbench.base.stats import Estimate, Test
-from tdbench.leaderboard.boards import PROTOCOL_FIELDS, Board, Group, group_rows, latest_runs, space_name
+from tdbench.leaderboard.boards import PROTOCOL_FIELDS, Board, Group, group_rows, latest_runs
 from tdbench.leaderboard.standings import FEW_SEEDS, CountedRun, counted_runs, failure_score
 from tdbench.space.settings import SPACE_COLUMNS
 from tdbench.store.confirmations import engine_tag
-from tdbench.store.rows import Row
+from tdbench.store.rows import Row, space_name
 
 MIN_PAIRS = 6  # Wilcoxon's test cannot reach 0.05 with fewer
 # In a sentence about a difference, the space seed comes before the classes, which follow from it.

@@ -16,10 +16,10 @@ import numpy as np
 
 from tdbench.base import stats
 from tdbench.base.stats import Estimate, RankTest
-from tdbench.leaderboard.boards import Board, Group, RunProtocol, group_rows, latest_runs, space_name
+from tdbench.leaderboard.boards import Board, Group, RunProtocol, group_rows, latest_runs
 from tdbench.store.confirmations import engine_tag, reference_scores
 from tdbench.store.log import Store
-from tdbench.store.rows import CHECKPOINTS, Row
+from tdbench.store.rows import CHECKPOINTS, Row, space_name
 from tdbench.store.worth import tasks_above
 
 FEW_SEEDS = 5

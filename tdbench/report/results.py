@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tdbench.leaderboard.boards import PROTOCOL_FIELDS, load_boards, space_name
+from tdbench.leaderboard.boards import PROTOCOL_FIELDS, load_boards
 from tdbench.leaderboard.standings import CountedRun, SpaceTable, Standings, standings
 from tdbench.store.confirmations import space_references
 from tdbench.store.library import TaskLibrary
 from tdbench.store.log import FILE_NAME, RunRecord, Store
 from tdbench.store.result import library_path
-from tdbench.store.rows import Row
+from tdbench.store.rows import Row, space_name
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from tdbench.store.locks import held, hold
 from tdbench.store.rows import Row, row_from_json
 
 VERSION = 1
+TABLES_OF_RUNS = ("ask", "evaluation", "recommendation", "refused", "member")
 FILE_NAME = "log.sqlite"
 _LONGEST_ERROR = 300  # characters of what is the matter with a damaged cell
 
@@ -206,8 +207,11 @@ def digest(scores: NDArray[np.float64]) -> bytes:
 class Store:
     """The log of an output folder."""
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, copy: Path | None = None) -> None:
         """Opens the log, or makes it, unless it is only to be read.
+
+        Args:
+            copy: a copy of the log's file that is read in its place.
 
         Raises:
             UserError: there is no log to be read, or one that this version cannot read.
@@ -215,7 +219,7 @@ class Store:
         self.path = folder / FILE_NAME
         if read_only and not self.path.is_file():
             raise UserError(f"there is no {FILE_NAME} in {folder}; give the --out folder of a run")
-        self._db = Database(self.path, "the evaluation log", read_only=read_only)
+        self._db = Database(copy or self.path, "the evaluation log", read_only=read_only)
         try:
             if not read_only:
                 self._make()
@@ -259,6 +263,27 @@ class Store:
     def together(self) -> AbstractContextManager[object]:
         """What is written within the block is committed at its end, or not at all."""
         return self._db.transaction()
+
+    def freeze(self) -> None:
+        """From here on this reader sees the log as it is now, whatever is committed to it."""
+        self._db.rows("BEGIN")
+
+    def table(self, name: str, run: str | None = None) -> list[tuple[Any, ...]]:
+        """The rows of a table as they are kept, all or those of a run; none where the log does not have the table."""
+        if not self._has(name):
+            return []
+        if run is None:
+            return self._db.rows(f"SELECT * FROM {name}")
+        return self._db.rows(f"SELECT * FROM {name} WHERE {'id' if name == 'run' else 'run'} = ?", run)
+
+    def put(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write rows as `table` gives them; they take the place of rows with the same key."""
+        if not rows:
+            return
+        if not self._has(table):
+            self._make_later_tables()
+        with self._db.transaction() as db:
+            db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
 
     def lock(self, keys: Iterable[str]) -> AbstractContextManager[None]:
         """Hold the runs with these keys against other processes. Raises UserError where another one has one of them."""

@@ -26,6 +26,7 @@ _LONGEST_CELL = 30_000  # characters; a spreadsheet holds 32,767, the csv module
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 EACH = "|"  # between the values of a library's labelings
 CLOCKS = ("seconds", "timestamp")  # columns in which two runs of the same settings differ
+HOSTS = ("hardware", "versions")  # and those in which they may differ where two machines did them
 
 
 def checkpoint_column(share: float) -> str:
@@ -152,6 +153,11 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _TYPES = typing.get_type_hints(Row)
 _NO_DEFAULT = frozenset(field.name for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING)
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Row) if field.name not in _NO_DEFAULT}
+
+
+def space_name(row: Row) -> str:
+    """The name of a row's space: that of `TaskSpace.name` and of its leaderboard file."""
+    return f"{row.data}-n{row.n}-r{row.ratio}-s{row.space_seed}-{row.space}"
 
 
 def leaderboard_path(out: Path, space_name: str) -> Path:
@@ -323,6 +329,15 @@ def _digest(row: Row) -> bytes:
     """16 bytes that are equal where a run has the same result, whenever that was."""
     cells = [cell_text(getattr(row, column)) for column in COLUMNS if column not in CLOCKS]
     return hashlib.sha256("\n".join(cells).encode()).digest()[:16]
+
+
+def differing(a: Row, b: Row) -> str:
+    """The first column in which two rows of a run differ, with its values, but for times and hosts; empty if none."""
+    for column in COLUMNS:
+        ours, theirs = cell_text(getattr(a, column)), cell_text(getattr(b, column))
+        if ours != theirs and column not in (*CLOCKS, *HOSTS):
+            return f"{column} {ours[:60]} and {theirs[:60]}"
+    return ""
 
 
 def line_of(row: Row, header: Sequence[str]) -> list[str]:
