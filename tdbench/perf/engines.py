@@ -30,6 +30,7 @@ from tdbench.space.task_space import TaskSpace
 
 GIGA = 1e9
 WARM_UP_STEPS = 5
+WARM_UPS = 3  # of an engine that works in a loop; the fastest says whether one thread or all are better
 PEAK_SECONDS = 0.3
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -226,10 +227,12 @@ def measure(
         expected: dict[_Case, float] = {}
         for case in cases:
             tell(f"warming up {case}")
-            expected[case] = case.seconds(works[case.n], WARM_UP_STEPS) * plan.steps / WARM_UP_STEPS
+            repeats = WARM_UPS if case.contender.linear_from else 1
+            fastest = min(case.seconds(works[case.n], WARM_UP_STEPS) for _ in range(repeats))
+            expected[case] = fastest * plan.steps / WARM_UP_STEPS
         devices = sorted({c.device for c in contenders})
         peaks: dict[str, list[Peak]] = {name: [] for name in devices}
-        times: dict[_Case, list[float]] = {case: [] for case in cases}
+        times: dict[_Case, list[float]] = {case: [] for case in _faster_of_two(expected)}
         for i in range(plan.rounds):
             for name in devices:
                 peaks[name].append(measure_peak(name, PEAK_SECONDS, threads))
@@ -240,8 +243,6 @@ def measure(
                 tell(f"round {i + 1} of {plan.rounds}: {case}")
                 expected[case] = case.seconds(works[case.n], plan.steps)
                 times[case].append(expected[case])
-            if i == 0:
-                times = _faster_of_two(times)
     best = {name: _best(values) for name, values in peaks.items()}
     measurements = [
         _measurement(case, batch, seconds, best[case.contender.device].gflops, plan.steps, works[n].train_mask)
@@ -253,17 +254,13 @@ def measure(
     return Benchmark(device, measurements, best, time.perf_counter() - begun, threads, left_out)
 
 
-def _faster_of_two(times: dict[_Case, list[float]]) -> dict[_Case, list[float]]:
-    """Without the slower one where an engine was timed on one thread and on all of them."""
-
-    def first(case: _Case) -> float:
-        return times[case][0] if times[case] else np.inf
-
+def _faster_of_two(seconds: dict[_Case, float]) -> list[_Case]:
+    """Without the slower case where an engine can be timed on one thread and on all of them."""
     fastest: dict[tuple[str, int, int], _Case] = {}
-    for case in times:
+    for case in seconds:
         key = (case.contender.name, case.n, case.batch)
-        fastest[key] = min(fastest.get(key, case), case, key=first)
-    return {case: times[case] for case in fastest.values()}
+        fastest[key] = min(fastest.get(key, case), case, key=lambda c: seconds[c])
+    return list(fastest.values())
 
 
 def measure_peak(device: str, seconds: float, threads: int | None = None) -> Peak:

@@ -105,9 +105,8 @@ def benchmark_lines(benchmark: Benchmark) -> list[str]:
     """The lines below the table: hardware, versions, peaks, a summary, and what was timed less often."""
     lines = [f"{environment.hardware(device)}; {peak_line(device, peak)}" for device, peak in benchmark.peaks.items()]
     lines.append(environment.versions())
-    lines.append(
-        f"CPU threads: {benchmark.threads}, or 1 where an engine in torch is faster so; peaks are of all of them"
-    )
+    fewer = ", or 1 where an engine in torch is faster so" if benchmark.threads > 1 else ""
+    lines.append(f"CPU threads: {benchmark.threads}{fewer}; peaks are of all of them")
     work = (
         f"{training_flop(50) / GIGA:.1f} GFLOP nominal, {computed_flop('native', 50, 40) / GIGA:.2f} computed by native"
     )
