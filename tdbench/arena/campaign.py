@@ -57,18 +57,12 @@ def run_all(
     if shard is not None and not runs:
         return _nothing_to_do(shard, len(campaign), options)
     entries = list(zip(runs, _spaces(runs, options), strict=True))
-    with open_clusters(say=options.progress):
-        return _run_all(entries, options, plugins, finished_is_error)
-
-
-def _run_all(
-    entries: Sequence[tuple[RunSettings, TaskSpace]], options: Options, plugins: Plugins, finished_is_error: bool
-) -> list[Result]:
-    default_engine(entries[0][0], options)  # --device cuda without one, before anything is written
-    boards = _boards(entries, options)
-    replaced: set[str] = set()  # runs whose rows took the place of others
-    libraries: dict[str, TaskLibrary] = {}  # run -> what it discovered
     with contextlib.ExitStack() as stack:
+        stack.enter_context(open_clusters(say=options.progress))
+        default_engine(runs[0], options)  # --device cuda without one, before anything is written
+        boards = _boards(entries, options)
+        replaced: set[str] = set()  # runs whose rows took the place of others
+        libraries: dict[str, TaskLibrary] = {}  # run -> what it discovered
         store = stack.enter_context(Store(options.folder))
         stack.enter_context(store.lock(_unfinished_keys(entries, store, options)))
         live = list(_prepare(entries, plugins, store, options, finished_is_error))
