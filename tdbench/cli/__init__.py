@@ -27,7 +27,7 @@ LONGEST_ERROR = 1000  # characters
 COMMANDS = (
     *("run", "discover", "bench", "status", "leaderboard", "compare", "export", "report", "study"),
     "tasks",
-    *("searchers", "check", "new-searcher", "new-key", "doctor", "perf"),
+    *("searchers", "check", "new-searcher", "new-reduction", "new-key", "doctor", "perf"),
 )
 
 

@@ -45,6 +45,8 @@ def find_plugins(
 ) -> Plugins:
     """Every installed plugin and the `extra` ones, by what they register.
 
+    Where an `extra` one has taken a name from an installed one, a line on stderr says so.
+
     Args:
         extra: ``.py`` files or names of modules.
         searchers: names that will be looked up: only the variants of their families are listed; of all by default.
@@ -58,6 +60,10 @@ def find_plugins(
     found = _remembered(plugin_sources(extra), families, seconds)
     if extra_must_load:
         refuse_failed_extras(found, extra)
+    for registrations in found.kinds:
+        for name, note in registrations.notes.items():
+            if families is None or registrations.kind is not SEARCHERS or name in families:
+                print(f"note: {note}", file=sys.stderr)
     return found
 
 

@@ -3,7 +3,7 @@
 A plugin is a module with functions marked `@tdbench.hookimpl`, made known by one entry-point line:
 
     [project.entry-points.tdbench]
-    my_searcher = "my_package.my_searcher"
+    mine = "mine"
 """
 
 from __future__ import annotations

@@ -41,6 +41,11 @@ class PluginSource:
     kind: str
     target: str
 
+    @property
+    def named_by_user(self) -> bool:
+        """Whether it was given with ``--plugin``, and need not be installed."""
+        return self.kind in ("file", "module")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
@@ -161,22 +166,33 @@ REDUCTIONS = Kind(
 
 
 class Registrations(dict[str, R]):
-    """What was found of one kind, by name.
+    """What was found of one kind, by name. A plugin that the user names wins over installed ones.
 
     Attributes:
         kind: which kind.
         conflicts: the owners of each name that was claimed more than once and is therefore left out.
+        notes: a line for each name that a plugin of the user's has taken from an installed one.
     """
 
     def __init__(self, kind: Kind[R], found: Iterable[R] = ()) -> None:
+        super().__init__()
         self.kind = kind
+        self.conflicts: dict[str, tuple[str, ...]] = {}
+        self.notes: dict[str, str] = {}
         claims: dict[str, list[R]] = {}
         for registration in found:
             claims.setdefault(registration.name, []).append(registration)
-        super().__init__({name: claimed[0] for name, claimed in claims.items() if len(claimed) == 1})
-        self.conflicts = {
-            name: tuple(f"{r.plugin} ({r.origin})" for r in claimed) for name, claimed in claims.items() if claimed[1:]
-        }
+        for name, claimed in claims.items():
+            given = [r for r in claimed if r.source.named_by_user] or claimed
+            if len(given) > 1:
+                self.conflicts[name] = tuple(f"{r.plugin} ({r.origin})" for r in given)
+                continue
+            self[name] = given[0]
+            if others := [f"{r.plugin} ({r.origin})" for r in claimed if r is not given[0]]:
+                self.notes[name] = (
+                    f"{kind.what} {name!r} is that of {given[0].origin}, given with --plugin, and not that of the "
+                    f"installed {' and '.join(others)}"
+                )
 
     def is_claimed(self, name: str) -> bool:
         """Whether a plugin, or more than one, claims that name or the family of ``family:VARIANT``."""
