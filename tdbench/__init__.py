@@ -14,11 +14,12 @@ if typing.TYPE_CHECKING:
     from tdbench.engine.protocol import TrainingProtocol
     from tdbench.searchers.hookspecs import RegisterReduction, RegisterSearcher, hookimpl
     from tdbench.searchers.reduction import Reduction, ReductionProblem
-    from tdbench.searchers.searcher import Problem, Searcher
+    from tdbench.searchers.searcher import Done, Problem, Searcher
     from tdbench.space.task_space import TaskSpace
     from tdbench.store.library import TaskLibrary
 
 __all__ = [
+    "Done",
     "Problem",
     "Reduction",
     "ReductionProblem",
@@ -36,6 +37,7 @@ __all__ = [
 
 _LAZY = {
     "UserError": "base.errors.UserError",
+    "Done": "searchers.searcher.Done",
     "Problem": "searchers.searcher.Problem",
     "Searcher": "searchers.searcher.Searcher",
     "Reduction": "searchers.reduction.Reduction",

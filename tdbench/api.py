@@ -19,9 +19,11 @@ from tdbench.leaderboard.threshold import checked_threshold, task_threshold
 from tdbench.report.pictures import write_run_picture
 from tdbench.searchers.catalogue import find_plugins
 from tdbench.searchers.reduction import IDENTITY
-from tdbench.settings import MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
+from tdbench.searchers.registry import Plugins
+from tdbench.settings import DEFAULT_BATCH, MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
 from tdbench.space.sources import load_source
 from tdbench.store.curves import RememberedTrainings
+from tdbench.store.labelings_file import fingerprint, read_start
 from tdbench.store.result import Result, picture_path
 
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
@@ -89,6 +91,7 @@ def _one_run(settings: dict[str, Any], threshold: float | str | None) -> Result:
     threshold = None if threshold is None else checked_threshold(threshold)
     run_settings, options = split_settings(settings)
     plugins = find_plugins(options.plugins, searchers=[run_settings.searcher], extra_must_load=True)
+    [run_settings] = _with_batches([run_settings], settings.get("batch"), plugins)
     result = run_all([run_settings], options, plugins, finished_is_error=True)[0]
     result = replace(result, picture=write_picture(result, options))
     return replace(result, threshold=_t_task(threshold, result, run_settings, options))
@@ -153,6 +156,7 @@ def bench(
     points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
     runs = [replace(base, **point, **({} if point["tasks"] else ONE_LABELING)) for point in points]
     plugins = find_plugins(options.plugins, searchers=[run.searcher for run in runs], extra_must_load=True)
+    runs = _with_batches(runs, settings.get("batch"), plugins)
     if any(run.reduction == IDENTITY for run in runs):
         runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]
     return run_all(list(dict.fromkeys(runs)), options, plugins)
@@ -165,7 +169,22 @@ def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
             raise UserError(f"unknown setting {echo(name)}{nearest(name, (*RUN_FIELDS, *OPTION_FIELDS))}")
     options = Options(**{name: v for name, v in settings.items() if name in OPTION_FIELDS})
     of_runs = {name: v for name, v in settings.items() if name in RUN_FIELDS}
-    return RunSettings(**{**of_runs, "sealed": options.seal}), options  # users give the key file, results its seal
+    if of_runs.get("batch") is None:
+        of_runs["batch"] = 1  # until the searcher is known: `_with_batches`
+    of_runs.update(sealed=options.seal, start="")  # users give files, results a seal and a fingerprint
+    run = RunSettings(**of_runs)
+    if options.start is not None:
+        run = replace(run, start=fingerprint(read_start(Path(options.start), run.n, run.n // (run.ratio + 1))))
+    return run, options
+
+
+def _with_batches(runs: Sequence[RunSettings], given: object, plugins: Plugins) -> list[RunSettings]:
+    """The runs with the batch that was given, or else with the one that their searcher prefers."""
+    if given is not None:
+        return list(runs)
+    preferred = {run.searcher: plugins.searcher(run.searcher)[0].batch for run in runs}
+    batches = [(run, preferred[run.searcher]) for run in runs]
+    return [replace(run, batch=min(batch, run.search_budget) if batch else DEFAULT_BATCH) for run, batch in batches]
 
 
 def write_picture(result: Result, options: Options) -> Path | None:

@@ -182,7 +182,11 @@ class Arena:
             return False
         if worker.ready:
             run.answered(reply)
+        else:
+            run.wants_replicates = reply.replicates
         worker.ready = True
+        if run.ended_early is not None and not isinstance(run, Discovery):
+            self.store.end_search(run.record.id, run.ended_early)
         self._see_to(run)
         return True
 

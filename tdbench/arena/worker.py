@@ -24,7 +24,7 @@ from tdbench.searchers.searcher import Problem
 
 STATUSES = ("crash", "invalid")
 _NUMBER = 8  # bytes
-_ARRAYS = ("images", "avoid")  # fields of a problem that are sent as arrays
+_ARRAYS = ("images", "avoid", "start")  # fields of a problem that are sent as arrays
 _RECOMMENDED = 64  # vectors for each labeling of a library: those too similar to one before are skipped
 
 
@@ -41,21 +41,28 @@ class Limits:
 class Turn:
     """A request to a searcher: tell, then recommend, then ask; each where given.
 
-    `recommend_many` is the most vectors that it may recommend for a library, 0 where it is not asked to.
+    `recommend_many` is the most vectors that it may recommend for a library, 0 where it is not asked to. `losses` are
+    the (n, k) losses of single replicates, for a searcher that wants them where there are several.
     """
 
     tell: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     recommend: bool = False
     recommend_many: int = 0
     ask: int = 0
+    losses: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A searcher's answer to a turn, not checked yet: (n, dim) asked, (m, dim) recommended; None where absent."""
+    """A searcher's answer to a turn, not checked yet: (n, dim) asked, (m, dim) recommended; None where absent.
+
+    `done` is that it wants no more evaluations; `replicates`, that it wants the losses of single ones.
+    """
 
     asked: NDArray[np.float64] | None = None
     recommended: NDArray[np.float64] | None = None
+    done: bool = False
+    replicates: bool = False
 
 
 def most_recommended(tasks: int) -> int:
@@ -134,12 +141,14 @@ class SearcherWorker(Worker):
 
     def __init__(self, registration: Registration, variant: str | None, problem: Problem, limits: Limits) -> None:
         values = {"variant": variant, "problem": _plain(problem)}
-        start = _start("searcher", registration, values, {"images": problem.images, "avoid": problem.avoid}, limits)
+        start = _start("searcher", registration, values, {name: getattr(problem, name) for name in _ARRAYS}, limits)
         most_vectors = problem.batch_size + most_recommended(problem.tasks)
         super().__init__("searcher", start, most_vectors * problem.dim, limits)
 
     def ask(self, turn: Turn) -> None:
         arrays = {} if turn.tell is None else {"scores": turn.tell[0], "loss": turn.tell[1]}
+        if turn.losses is not None:
+            arrays["losses"] = turn.losses
         self.request(
             Message({"recommend": turn.recommend, "recommend_many": turn.recommend_many, "ask": turn.ask}, arrays)
         )
@@ -149,7 +158,8 @@ class SearcherWorker(Worker):
         message = self.receive()
         if message is None:
             return None
-        return Reply(message.arrays.get("asked"), message.arrays.get("recommended"))
+        done, replicates = (message.values.get(name) is True for name in ("done", "replicates"))
+        return Reply(message.arrays.get("asked"), message.arrays.get("recommended"), done, replicates)
 
 
 class ReductionWorker(Worker):

@@ -24,6 +24,7 @@ from tdbench.searchers.registry import (
     Plugins,
     PluginSource,
     Registrations,
+    check_batch,
     identity,
     plugin_sources,
     refuse_failed_extras,
@@ -33,7 +34,10 @@ SECONDS = 60.0  # in which one plugin must load and register, in a process of it
 SECONDS_TOGETHER = 15.0  # the same where all plugins share a process, which is only the quicker way
 MOST_TEXT = 1 << 20  # bytes that one plugin may say of itself
 _known: dict[Any, tuple[Plugins, dict[str, int]]] = {}
-_FLAGS = {"searcher": ("sees_images", "baseline", "reducible"), "reduction": ("sees_images", "takes_dim")}
+_FLAGS = {
+    "searcher": ("sees_images", "baseline", "reducible", "takes_start"),
+    "reduction": ("sees_images", "takes_dim"),
+}
 
 
 def find_plugins(
@@ -148,6 +152,7 @@ def _registration(kind: Kind[Any], source: PluginSource, record: dict[str, Any])
             raise ValueError(f"{flag} must be true or false")
         fields[flag] = record[flag]
     if kind is SEARCHERS:
+        fields["batch"] = check_batch(record["batch"])
         fields["variants"] = None if record.get("variants") is None else _listed(record["variants"])
     return kind.registration(**fields)
 

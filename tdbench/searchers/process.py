@@ -24,7 +24,7 @@ from tdbench.base.text import error_line
 from tdbench.searchers.loading import load_sources
 from tdbench.searchers.reduction import ReductionProblem
 from tdbench.searchers.registry import REDUCTIONS, SEARCHERS, PluginSource, ReductionRegistration, Registration
-from tdbench.searchers.searcher import Problem
+from tdbench.searchers.searcher import Done, Problem
 
 
 class InvalidAnswer(Exception):
@@ -55,15 +55,24 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
     """How the searcher answers a turn, and the message that it is ready."""
     values = start.values
     registration: Registration = _registration(values, SEARCHERS.what)
-    avoid = _read_only(start, "avoid", np.uint8)
-    problem = Problem(**values["problem"], images=_read_only(start, "images"), avoid=avoid)
+    problem = Problem(
+        **values["problem"],
+        images=_read_only(start, "images"),
+        avoid=_read_only(start, "avoid", np.uint8),
+        start=_read_only(start, "start", np.uint8),
+    )
     dim, tasks = problem.dim, problem.tasks  # the searcher may change its problem
-    searcher = registration.make(problem, values["variant"])
+    searcher: Any = registration.make(problem, values["variant"])  # it may have more methods than it must
+    each = hasattr(searcher, "tell_replicates")
 
     def answer(turn: Message) -> Message:
         arrays: dict[str, NDArray[Any]] = {}
         if "loss" in turn.arrays:
-            searcher.tell(turn.arrays["scores"], turn.arrays["loss"])
+            scores, loss = turn.arrays["scores"], turn.arrays["loss"]
+            if each:
+                searcher.tell_replicates(scores, turn.arrays.get("losses", loss[:, None]))
+            else:
+                searcher.tell(scores, loss)
         if turn.values["recommend"] and hasattr(searcher, "recommend"):
             recommended = searcher.recommend()
             if recommended is not None:
@@ -71,10 +80,14 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
         if (most := turn.values["recommend_many"]) and hasattr(searcher, "recommend_many"):
             arrays["recommended"] = _several(searcher.recommend_many(tasks), most, dim)
         if n := turn.values["ask"]:
-            arrays["asked"] = numbers(searcher.ask(n), (n, dim), "ask")
+            try:
+                asked = searcher.ask(n)
+            except Done:
+                return Message({"ok": True, "done": True})
+            arrays["asked"] = numbers(asked, (n, dim), "ask")
         return Message({"ok": True}, arrays)
 
-    return answer, Message({"ok": True})
+    return answer, Message({"ok": True, "replicates": each})
 
 
 def _reduction(start: Message) -> tuple[Callable[[Message], Message], Message]:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from tdbench.base.arguments import whole
 from tdbench.base.errors import UserError, nearest
 from tdbench.base.text import error_line
 from tdbench.searchers import hookspecs
@@ -19,6 +20,7 @@ from tdbench.searchers.searcher import Problem, Searcher
 GROUP = "tdbench"
 MAX_NAME = 80
 MOST_VARIANTS = 10_000
+MOST_BATCH = 10**6
 _REDUCTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _DIM = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -82,6 +84,8 @@ class Registration(Registered):
 
     baseline: bool
     reducible: bool  # it runs in any problem.dim
+    takes_start: bool = False
+    batch: int | None = None  # that it prefers
     variants: Callable[[], Sequence[str]] | None
 
     def make(self, problem: Problem, variant: str | None = None) -> Searcher:
@@ -110,6 +114,11 @@ def _check_searcher_name(name: Any) -> None:
         raise UserError(f"a searcher's name must be 1 to {MAX_NAME} printable characters, got {name!r}")
     if JOINT in name:
         raise UserError(f"a searcher's name must have no {JOINT!r}, which joins it to a reduction, got {name!r}")
+
+
+def check_batch(value: Any) -> int | None:
+    """The batch that a searcher prefers, None where it has no preference. Raises UserError for anything else."""
+    return None if value is None else whole("batch", value, 1, MOST_BATCH)
 
 
 def _check_reduction_name(name: Any) -> None:
