@@ -52,6 +52,8 @@ _LAZY = {
     "run": "api.run",
     "bench": "api.bench",
     "discover": "api.discover",
+    "run_in_process": "api.run_in_process",
+    "write_plugin": "searchers.writing.write_plugin",
 }
 
 

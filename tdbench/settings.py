@@ -16,6 +16,7 @@ from typing import Any
 
 from tdbench.base.arguments import members, path_text, real, set_fields, shown, text, truth, whole
 from tdbench.base.errors import UserError, echo
+from tdbench.base.files import check_target
 from tdbench.engine import check_engine
 from tdbench.searchers.reduction import IDENTITY, full_name
 from tdbench.space.references import CHOICES as REFERENCES
@@ -218,6 +219,7 @@ class Options:
             from the space seed. Its seal must be the `sealed` of the settings.
         start: the file of the labelings that the search begins from, a CSV or an `.npz` such as a task library. Their
             fingerprint must be the `start` of the settings.
+        searcher_log: a file to which all that searchers and reductions print and log is appended.
         references: which reference tasks are confirmed beside the results: ``all``, ``few``, ``none``, or ``auto``,
             which is ``all`` where they cost at most as many trainings as the search, else ``few``.
     """
@@ -236,6 +238,7 @@ class Options:
     progress: bool = False
     sealed: str | os.PathLike[str] | None = None
     start: str | os.PathLike[str] | None = None
+    searcher_log: str | os.PathLike[str] | None = None
     references: str = "auto"
 
     def __post_init__(self) -> None:
@@ -247,6 +250,7 @@ class Options:
             plugins=tuple(path_text("a plugin", plugin) for plugin in members("plugins", plugins)),
             threads=None if self.threads is None else whole("threads", self.threads, 1, 4096),
             sealed=None if self.sealed is None else path_text("sealed (a key file)", self.sealed),
+            searcher_log=None if self.searcher_log is None else path_text("searcher-log", self.searcher_log),
             start=None if self.start is None else path_text("start", self.start),
             references=text("references", self.references, REFERENCES),
         )
@@ -260,6 +264,15 @@ class Options:
     @property
     def folder(self) -> Path:
         return Path(self.out)
+
+    @functools.cached_property
+    def log_of_searchers(self) -> Path | None:
+        """The file `searcher_log`. Raises UserError where it cannot be written."""
+        if self.searcher_log is None:
+            return None
+        path = Path(self.searcher_log).absolute()
+        check_target(path)
+        return path
 
     @functools.cached_property
     def key(self) -> Key | None:

@@ -51,6 +51,7 @@ def run_all(
     entries = list(zip(runs, _spaces(runs, options), strict=True))
     default_engine(runs[0], options)  # --device cuda without one, before anything is written
     boards = _boards(entries, options)
+    options.log_of_searchers  # noqa: B018 - one that cannot be written is an error now
     replaced: set[str] = set()  # runs whose rows took the place of others
     libraries: dict[str, TaskLibrary] = {}  # run -> what it discovered
     with contextlib.ExitStack() as stack:

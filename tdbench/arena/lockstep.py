@@ -69,7 +69,9 @@ class Arena:
         self._waiting: deque[LiveRun] = deque()
         self._workers: dict[LiveRun, SearcherWorker] = {}
         self._reductions: dict[SpaceReduction, ReductionWorker] = {}
-        self._limits = Limits(options.start_timeout, options.ask_timeout, options.memory_limit)
+        self._limits = Limits(
+            options.start_timeout, options.ask_timeout, options.memory_limit, options.log_of_searchers
+        )
         self._counted: dict[LiveRun, int] = {}  # evaluations that the progress bar has
         self._found: dict[LiveRun, int] = {}  # labelings of libraries that it has
         self._jobs: deque[Job] = deque()

@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,12 @@ _RECOMMENDED = 64  # vectors for each labeling of a library: those too similar t
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plugin's process may take: seconds to start, seconds to answer, MiB of memory."""
+    """What a plugin's process may take: seconds to start, seconds to answer, MiB of memory; and where it prints to."""
 
     start_timeout: float
     ask_timeout: float
     memory: int
+    log: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,10 @@ class Worker:
         ready: it has been made.
     """
 
-    def __init__(self, what: str, start: Message, most_numbers: int, limits: Limits) -> None:
-        self._child = ChildProcess("tdbench.searchers.process", most_numbers=_NUMBER * most_numbers)
+    def __init__(self, what: str, start: Message, most_numbers: int, limits: Limits, label: str) -> None:
+        self._child = ChildProcess(
+            "tdbench.searchers.process", most_numbers=_NUMBER * most_numbers, log=limits.log, label=label
+        )
         self.channel = self._child.channel
         self._what, self._doing, self._timeout = what, "start", limits.start_timeout
         self._limits = limits
@@ -143,7 +147,8 @@ class SearcherWorker(Worker):
         values = {"variant": variant, "problem": _plain(problem)}
         start = _start("searcher", registration, values, {name: getattr(problem, name) for name in _ARRAYS}, limits)
         most_vectors = problem.batch_size + most_recommended(problem.tasks)
-        super().__init__("searcher", start, most_vectors * problem.dim, limits)
+        name = registration.name if variant is None else f"{registration.name}:{variant}"
+        super().__init__("searcher", start, most_vectors * problem.dim, limits, f"{name}, seed {problem.seed}")
 
     def ask(self, turn: Turn) -> None:
         arrays = {} if turn.tell is None else {"scores": turn.tell[0], "loss": turn.tell[1]}
@@ -180,7 +185,7 @@ class ReductionWorker(Worker):
     ) -> None:
         values = {"full_name": name, "problem": _plain(problem)}
         start = _start("reduction", registration, values, {"images": problem.images}, limits)
-        super().__init__(f"reduction {name!r}", start, most_vectors * problem.n_images, limits)
+        super().__init__(f"reduction {name!r}", start, most_vectors * problem.n_images, limits, name)
         self.queue: deque[tuple[Any, NDArray[np.float64]]] = deque()
         self.dim = 0
         self._name, self._dim = name, problem.dim if registration.takes_dim else None
@@ -224,4 +229,4 @@ def _start(
 ) -> Message:
     common = {"kind": kind, "source": asdict(registration.source), "name": registration.name}
     given = {name: array for name, array in arrays.items() if array is not None}
-    return Message({**common, "memory_limit": limits.memory, **values}, given)
+    return Message({**common, "memory_limit": limits.memory, "log": limits.log is not None, **values}, given)

@@ -82,6 +82,7 @@ _SHARED: list[Callable[[Any], Any]] = [
     common("data_dir"),
     common("download"),
     plugin_option,
+    click.option("--searcher-log", type=PATH, metavar="FILE", help="Append what searchers print and log to this file."),
     click.option("--ask-timeout", type=float, help="Seconds a searcher may take to answer.", **default("ask_timeout")),
     click.option("--start-timeout", type=float, help="Seconds it may take to start.", **default("start_timeout")),
     click.option("--memory-limit", type=int, help="MiB a searcher may take.", **default("memory_limit")),
