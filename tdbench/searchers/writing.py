@@ -169,7 +169,7 @@ def _free_names(source: str) -> set[str]:
         for symbol in table.get_symbols():
             if symbol.is_referenced() and (not symbol.is_assigned() if top else symbol.is_global()):
                 found.add(symbol.get_name())
-    return found - _OWN
+    return {name for name in found - _OWN if not name.startswith("__")}  # every module has a __name__ of its own
 
 
 def _file_of(searcher: type) -> str | None:

@@ -79,7 +79,7 @@ def test_installed_example_passes_its_own_contract_test(installed: Path, tmp_pat
     output = _python(
         installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path), cwd=tmp_path
     )
-    assert "15 passed" in output
+    assert "16 passed" in output
 
 
 def test_the_file_alone_works_as_an_extra_plugin() -> None:

@@ -60,7 +60,7 @@ def test_package_installs_and_passes_its_own_test(tmp_path: Path) -> None:
     run("-m", "pip", "install", *quiet, "--target", target, package, cwd=tmp_path)
     python_path = os.pathsep.join([str(target), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     tested = run("-m", "pytest", "-q", "-W", "error", cwd=package, PYTHONPATH=python_path)
-    assert "15 passed" in tested
+    assert "16 passed" in tested
     code = (
         "from tdbench.searchers.loading import load_plugins as l; s = l().searchers[{!r}]; print(s.origin, s.version)"
     )
