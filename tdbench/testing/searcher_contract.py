@@ -364,16 +364,14 @@ def _asked(searcher: Searcher, n: int, problem: Problem, told: bool) -> Any:
 def _tell(searcher: Any, problem: Problem, scores: Array, loss: Array) -> None:
     """Tell the (n,) losses, as those of single replicates where the searcher wants these."""
     if hasattr(searcher, "tell_replicates"):
-        searcher.tell_replicates(
-            scores, loss[:, None] if problem.replicates == 1 else _spread(loss, problem.replicates)
-        )
+        searcher.tell_replicates(scores, _spread(loss, problem.replicates))
     else:
         searcher.tell(scores, loss)
 
 
 def _spread(loss: Array, replicates: int) -> Array:
     """(n, k) losses whose mean over k is the (n,) `loss`."""
-    return np.asarray(loss[:, None] + np.linspace(-0.1, 0.1, replicates))
+    return np.asarray(loss[:, None] + (np.linspace(-0.1, 0.1, replicates) if replicates > 1 else 0.0))
 
 
 def _expect_same(first: list[Array], second: list[Array], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,14 +69,12 @@ def test_an_error_shows_the_lines_of_the_authors_file() -> None:
 
 def test_the_command_prints_them_below_the_check() -> None:
     printed = tdbench("check", "raises-in-tell", "--plugin", FIXTURES).stdout
-    assert re.search(
-        r"\nFAILED .*raised in tell\n +after tell\(.*\n +misbehaving.py, line \d+, in tell: raise", printed
-    )
+    assert re.match(r"FAILED .*raised in tell.*\n +after tell\(.*\n +misbehaving.py, line \d+, in tell: raise", printed)
 
 
 @pytest.mark.parametrize("name", ["done", "done-recommends", "each", "starts", "seven"])
-def test_optional_parts_hold_the_contract(name: str) -> None:
-    plugin = str(Path(FIXTURES).with_name("optional_parts.py"))
+def test_optional_parts_hold_the_contract(tmp_path: Path, name: str) -> None:
+    plugin = str(shutil.copy(Path(FIXTURES).with_name("optional_parts.py"), tmp_path))
     checks = [check for check in SearcherContract.checks() if check != "better_than_random"]
     checks = checks[-2:-1] if name == "starts" else checks
     failed = [result for result in check_searcher(name, [plugin], checks=checks) if not result.passed]
