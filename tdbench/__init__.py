@@ -14,12 +14,13 @@ if typing.TYPE_CHECKING:
     from tdbench.engine.protocol import TrainingProtocol
     from tdbench.searchers.hookspecs import RegisterReduction, RegisterSearcher, hookimpl
     from tdbench.searchers.reduction import Reduction, ReductionProblem
-    from tdbench.searchers.searcher import Problem, Searcher
+    from tdbench.searchers.searcher import Done, Problem, Searcher
     from tdbench.space.task_space import TaskSpace
     from tdbench.store.library import TaskLibrary
     from tdbench.store.merge import merge
 
 __all__ = [
+    "Done",
     "Problem",
     "Reduction",
     "ReductionProblem",
@@ -38,6 +39,7 @@ __all__ = [
 
 _LAZY = {
     "UserError": "base.errors.UserError",
+    "Done": "searchers.searcher.Done",
     "Problem": "searchers.searcher.Problem",
     "Searcher": "searchers.searcher.Searcher",
     "Reduction": "searchers.reduction.Reduction",
@@ -54,6 +56,8 @@ _LAZY = {
     "discover": "api.discover",
     "transfer": "api.transfer",
     "merge": "store.merge.merge",
+    "run_in_process": "api.run_in_process",
+    "write_plugin": "searchers.writing.write_plugin",
 }
 
 

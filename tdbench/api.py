@@ -8,25 +8,31 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tdbench.arena.campaign import default_engine, run_all
+from tdbench.arena.in_process import Trial, registration_of, run_here
 from tdbench.arena.shards import Shard
-from tdbench.base.arguments import members, path_text, shown, whole
+from tdbench.base.arguments import members, path_text, shown, truth, whole
 from tdbench.base.errors import UserError, echo, nearest
 from tdbench.base.stats import Estimate
 from tdbench.cluster import chosen_engine, open_clusters
 from tdbench.leaderboard.threshold import checked_threshold, task_threshold
 from tdbench.report.pictures import write_run_picture
 from tdbench.searchers.catalogue import find_plugins
+from tdbench.searchers.loading import load_plugins
 from tdbench.searchers.reduction import IDENTITY
-from tdbench.settings import MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
+from tdbench.searchers.registry import Plugins
+from tdbench.searchers.searcher import Problem
+from tdbench.settings import DEFAULT_BATCH, MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
 from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import load_source
+from tdbench.space.task_space import TaskSpace
 from tdbench.store.curves import RememberedTrainings
+from tdbench.store.labelings_file import fingerprint, read_start
 from tdbench.store.library import TaskLibrary
 from tdbench.store.result import Result, picture_path
 from tdbench.transfers.experiment import CLASSES, load_targets, transfer_between
@@ -60,6 +66,11 @@ def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, 
             ``resume=True``; or one that is finished, without ``resume=True`` (which returns its result) or
             ``again=True`` (which runs it once more).
     """
+    if not isinstance(searcher, str) and callable(searcher):
+        raise UserError(
+            "run takes a searcher's name; tdbench.run_in_process takes a class, and tdbench.write_plugin writes it to "
+            "a file for plugins=[...]"
+        )
     if settings.get("tasks"):
         raise UserError("run recommends one labeling; discover finds several tasks")
     return _one_run({"searcher": searcher, **settings}, threshold)
@@ -94,10 +105,52 @@ def discover(
     return _one_run({"searcher": searcher, "tasks": whole("tasks", tasks, 1, MOST_TASKS), **settings}, threshold)
 
 
+def run_in_process(searcher: str | Callable[[Problem], Any] = "twopointsde", **settings: Any) -> Trial:
+    """Run one searcher in this process, for debugging: breakpoints, prints and tracebacks work; nothing is written.
+
+    >>> import numpy as np
+    >>> class Uniform:
+    ...     def __init__(self, problem):
+    ...         self.dim, self.rng = problem.dim, np.random.default_rng(problem.seed)
+    ...     def ask(self, n):
+    ...         return self.rng.random((n, self.dim))
+    ...     def tell(self, scores, loss):
+    ...         pass
+    >>> trial = run_in_process(Uniform, n=10, steps=5, budget=8, batch=4, confirm=2)
+    >>> trial.told.shape, trial.labels.shape, trial.confirmed.shape
+    ((8,), (10,), (2,))
+
+    Args:
+        searcher: a name, or a class or factory, as defined in a notebook.
+        settings: any field of `RunSettings` and `Options` by name, and for a class ``sees_images=True``.
+
+    Raises:
+        UserError: settings that cannot be run, or an answer of the searcher that is not what it was asked for.
+        Exception: whatever the searcher raises.
+    """
+    sees_images = truth("sees_images", settings.pop("sees_images", False))
+    given = None if isinstance(searcher, str) else registration_of(searcher, sees_images=sees_images)
+    name = searcher if isinstance(searcher, str) else registration_of(searcher).name
+    run, options = split_settings({"searcher": name, **settings})
+    if run.tasks:
+        raise UserError("a run in this process recommends one labeling; it takes no tasks")
+    plugins = load_plugins(options.plugins, extra_must_load=True)
+    registration, variant = plugins.searcher(name) if given is None else (given, None)
+    if run.start and not registration.takes_start:
+        raise UserError(f"searcher {name!r} does not begin from given labelings; run it without start")
+    if settings.get("batch") is None:
+        run = replace(run, batch=preferred_batch(run, registration.batch))
+    source = load_source(run.data, options.data_dir, options.download)
+    space = TaskSpace.of(run, source, default_engine(run, options))
+    start = None if options.start is None else read_start(Path(options.start), space.n, space.n_positives)
+    return run_here(run, options, space, registration, variant, start)
+
+
 def _one_run(settings: dict[str, Any], threshold: float | str | None) -> Result:
     threshold = None if threshold is None else checked_threshold(threshold)
     run_settings, options = split_settings(settings)
     plugins = find_plugins(options.plugins, searchers=[run_settings.searcher], extra_must_load=True)
+    [run_settings] = _with_batches([run_settings], settings.get("batch"), plugins)
     with open_clusters():
         result = run_all([run_settings], options, plugins, finished_is_error=True)[0]
         result = replace(result, picture=write_picture(result, options))
@@ -167,6 +220,7 @@ def bench(
     points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
     runs = [replace(base, **point, **({} if point["tasks"] else ONE_LABELING)) for point in points]
     plugins = find_plugins(options.plugins, searchers=[run.searcher for run in runs], extra_must_load=True)
+    runs = _with_batches(runs, settings.get("batch"), plugins)
     if any(run.reduction == IDENTITY for run in runs):
         runs = [run for run in runs if run.reduction == IDENTITY or plugins.searcher(run.searcher)[0].reducible]
     return run_all(list(dict.fromkeys(runs)), options, plugins, shard=part)
@@ -250,7 +304,26 @@ def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
             raise UserError(f"unknown setting {echo(name)}{nearest(name, (*RUN_FIELDS, *OPTION_FIELDS))}")
     options = Options(**{name: v for name, v in settings.items() if name in OPTION_FIELDS})
     of_runs = {name: v for name, v in settings.items() if name in RUN_FIELDS}
-    return RunSettings(**{**of_runs, "sealed": options.seal}), options  # users give the key file, results its seal
+    if of_runs.get("batch") is None:
+        of_runs["batch"] = 1  # until the searcher is known: `_with_batches`
+    of_runs.update(sealed=options.seal, start="")  # users give files, results a seal and a fingerprint
+    run = RunSettings(**of_runs)
+    if options.start is not None:
+        run = replace(run, start=fingerprint(read_start(Path(options.start), run.n, run.n // (run.ratio + 1))))
+    return run, options
+
+
+def _with_batches(runs: Sequence[RunSettings], given: object, plugins: Plugins) -> list[RunSettings]:
+    """The runs with the batch that was given, or else with the one that their searcher prefers."""
+    if given is not None:
+        return list(runs)
+    preferred = {run.searcher: plugins.searcher(run.searcher)[0].batch for run in runs}
+    return [replace(run, batch=preferred_batch(run, preferred[run.searcher])) for run in runs]
+
+
+def preferred_batch(run: RunSettings, preferred: int | None) -> int:
+    """The batch of a run whose user gave none."""
+    return DEFAULT_BATCH if preferred is None else min(preferred, run.search_budget)
 
 
 def write_picture(result: Result, options: Options) -> Path | None:

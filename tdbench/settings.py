@@ -16,6 +16,7 @@ from typing import Any
 
 from tdbench.base.arguments import members, path_text, real, set_fields, shown, text, truth, whole
 from tdbench.base.errors import UserError, echo
+from tdbench.base.files import check_target
 from tdbench.cluster.spec import Cluster
 from tdbench.engine import check_engine
 from tdbench.searchers.reduction import IDENTITY, full_name
@@ -26,6 +27,7 @@ from tdbench.space.similarity import DEFAULT_MAX_SIMILARITY, Dissimilar, check_m
 from tdbench.space.task_space import NOISE_MODES, TaskSpace
 
 DEFAULT_OUT = "tdbench-results"
+DEFAULT_BATCH = 32
 RECOMMEND_RULES = ("searcher", "best")
 PROTOCOLS = ("joint", "rounds")
 ONE_LABELING: dict[str, Any] = {"protocol": "joint", "max_similarity": DEFAULT_MAX_SIMILARITY}  # of an ordinary run
@@ -50,7 +52,7 @@ class RunSettings(SpaceSettings):
         searcher: name, or ``family:VARIANT``.
         seed: the run seed, of the searcher and of its fresh replicates.
         budget: evaluations; at least one batch.
-        batch: vectors asked at a time.
+        batch: vectors asked at a time; where the user gives none, what the searcher prefers, or else 32.
         replicates: trainings per evaluation (k).
         noise: ``fresh`` or ``frozen``.
         confirm: fresh replicates that score the recommendation.
@@ -64,12 +66,13 @@ class RunSettings(SpaceSettings):
         protocol: how several are discovered: ``joint``, in one search, or ``rounds``, a search for each.
         max_similarity: the most that two discovered labelings may be alike, from 0, what chance gives, to 1
             (definitions, section 10).
+        start: the fingerprint of the labelings that the search begins from; empty without any.
     """
 
     searcher: str = "twopointsde"
     seed: int = 0
     budget: int = 4000
-    batch: int = 32
+    batch: int = DEFAULT_BATCH
     replicates: int = 1
     noise: str = "fresh"
     confirm: int = 32
@@ -81,6 +84,7 @@ class RunSettings(SpaceSettings):
     tasks: int = later(0)
     protocol: str = later(ONE_LABELING["protocol"])
     max_similarity: float = later(ONE_LABELING["max_similarity"])
+    start: str = later("")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,6 +103,7 @@ class RunSettings(SpaceSettings):
             tasks=whole("tasks", self.tasks, 0, MOST_TASKS),
             protocol=text("protocol", self.protocol, PROTOCOLS),
             max_similarity=check_max_similarity(self.max_similarity),
+            start=text("start", self.start),
         )
         check_engine(self.engine, self.device)
         if self.confirm < 2:
@@ -107,10 +112,11 @@ class RunSettings(SpaceSettings):
             raise UserError(f"budget must hold at least one batch of {self.batch}, got {self.budget}; lower --batch")
         self._check_recommend()
         self._check_discovery()
-        if not re.fullmatch(f"([0-9a-f]{{{SEAL_DIGITS}}})?", self.sealed):
-            raise UserError(
-                f"a seal has {SEAL_DIGITS} hex digits, got {echo(self.sealed)}; the file of a key goes to the options"
-            )
+        for what, of, value in (("seal", "key", self.sealed), ("fingerprint", "start", self.start)):
+            if not re.fullmatch(f"([0-9a-f]{{{SEAL_DIGITS}}})?", value):
+                raise UserError(
+                    f"a {what} has {SEAL_DIGITS} hex digits, got {echo(value)}; the file of a {of} goes to the options"
+                )
 
     def _check_recommend(self) -> None:
         share = race_share(self.recommend)
@@ -215,6 +221,9 @@ class Options:
         progress: show a live progress bar.
         sealed: the file of the key that draws the confirmation replicates (definitions, section 5); None draws them
             from the space seed. Its seal must be the `sealed` of the settings.
+        start: the file of the labelings that the search begins from, a CSV or an `.npz` such as a task library. Their
+            fingerprint must be the `start` of the settings.
+        searcher_log: a file to which all that searchers and reductions print and log is appended.
         references: which reference tasks are confirmed beside the results: ``all``, ``few``, ``none``, or ``auto``,
             which is ``all`` where they cost at most as many trainings as the search, else ``few``.
     """
@@ -233,6 +242,8 @@ class Options:
     workers: int = 64
     progress: bool = False
     sealed: str | os.PathLike[str] | None = None
+    start: str | os.PathLike[str] | None = None
+    searcher_log: str | os.PathLike[str] | None = None
     references: str = "auto"
 
     def __post_init__(self) -> None:
@@ -245,6 +256,8 @@ class Options:
             threads=None if self.threads is None else whole("threads", self.threads, 1, 4096),
             cluster=Cluster.of(self.cluster),
             sealed=None if self.sealed is None else path_text("sealed (a key file)", self.sealed),
+            searcher_log=None if self.searcher_log is None else path_text("searcher-log", self.searcher_log),
+            start=None if self.start is None else path_text("start", self.start),
             references=text("references", self.references, REFERENCES),
         )
         for name, most in (("memory_limit", 10**9), ("workers", MOST)):
@@ -257,6 +270,15 @@ class Options:
     @property
     def folder(self) -> Path:
         return Path(self.out)
+
+    @functools.cached_property
+    def log_of_searchers(self) -> Path | None:
+        """The file `searcher_log`. Raises UserError where it cannot be written."""
+        if self.searcher_log is None:
+            return None
+        path = Path(self.searcher_log).absolute()
+        check_target(path)
+        return path
 
     @functools.cached_property
     def key(self) -> Key | None:

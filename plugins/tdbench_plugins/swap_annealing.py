@@ -18,7 +18,8 @@ Settings, and why:
 - **Temperature**: the standard deviation of all losses told so far (White, *Concepts of scale in simulated annealing*,
   1984) at the start, so that it has the objective's own scale, noise included; then falling geometrically to 1 /
   `COOLING` of it at the end of the budget.
-- **Start**: a uniform subset, the first that is asked. With a batch of 1 the first ask is it and nothing else.
+- **Start**: a uniform subset, or the first labeling of `--start`; it is the first that is asked. With a
+  batch of 1 the first ask is it and nothing else.
 - **Recommendation**: of all subsets with enough evaluations (one; `TRUSTED` when resampling), the one with the lowest
   mean loss plus its standard error, so that ten middling evaluations count for more than a lucky one. Noise is not
   known to a searcher; the deviation of all losses stands for it.
@@ -70,7 +71,8 @@ class SwapAnnealing:
         self._rng = np.random.default_rng(problem.seed)
         self._budget = problem.budget
         share = np.full(problem.n_images, problem.n_positives / problem.n_images)
-        self._state = Known(sample(self._rng, share, 1)[0].astype(np.uint8))
+        drawn = sample(self._rng, share, 1)[0].astype(np.uint8)
+        self._state = Known(drawn if problem.start is None else problem.start[0].copy())
         self._known = {self._state.labels.tobytes(): self._state}
         self._near = dict(self._known)  # the state and its neighbours told since it was reached
         self._owed = 0.0  # evaluations that resampling has yet to get
@@ -155,5 +157,5 @@ class ResamplingSwapAnnealing(SwapAnnealing):
 
 @hookimpl
 def register_searchers(register: RegisterSearcher) -> None:
-    register("swap-annealing", SwapAnnealing, reducible=False)
-    register("swap-annealing:resample", ResamplingSwapAnnealing, reducible=False)
+    register("swap-annealing", SwapAnnealing, reducible=False, takes_start=True)
+    register("swap-annealing:resample", ResamplingSwapAnnealing, reducible=False, takes_start=True)

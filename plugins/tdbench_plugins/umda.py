@@ -13,6 +13,7 @@ Settings, and why:
   fills it, so any ask size works.
 - **Selection**: the best `SELECTED` of a generation, Muehlenbein & Paass' truncation selection.
 - **Margins** 1 / (N - P) and 1 - 1 / P on the probabilities, so that no image dies out (`_subsets.margins`).
+- **Start** (`--start`): the mean of the given labelings and of P / N.
 - **Recommendation**: the P images with the highest probabilities, a vote of all samples kept last, and not the
   luckiest sample.
 
@@ -45,6 +46,9 @@ class UMDA:
         self._margins = margins(problem.n_images, problem.n_positives)
         self._generation = max(problem.batch_size, problem.budget // GENERATIONS, 2)
         self._probabilities = np.full(problem.n_images, problem.n_positives / problem.n_images)
+        if problem.start is not None:  # half of what is known is that they were good, half that nothing is
+            share = (problem.start.mean(axis=0) + self._probabilities) / 2
+            self._probabilities = within(share, *self._margins)
         self._scores: list[NDArray[np.float64]] = []
         self._losses: list[NDArray[np.float64]] = []
 
@@ -70,4 +74,4 @@ class UMDA:
 
 @hookimpl
 def register_searchers(register: RegisterSearcher) -> None:
-    register("umda", UMDA, reducible=False)
+    register("umda", UMDA, reducible=False, takes_start=True)

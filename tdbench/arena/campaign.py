@@ -32,6 +32,7 @@ from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import Source, load_source
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import reference_scores, space_references
+from tdbench.store.labelings_file import read_start
 from tdbench.store.library import TaskLibrary
 from tdbench.store.log import Replay, RunRecord, Store
 from tdbench.store.result import Result, library_path, picture_path
@@ -57,6 +58,7 @@ def run_all(
     if shard is not None and not runs:
         return _nothing_to_do(shard, len(campaign), options)
     entries = list(zip(runs, _spaces(runs, options), strict=True))
+    options.log_of_searchers  # noqa: B018 - one that cannot be written is an error now
     with contextlib.ExitStack() as stack:
         stack.enter_context(open_clusters(say=options.progress))
         default_engine(runs[0], options)  # --device cuda without one, before anything is written
@@ -146,6 +148,11 @@ def _unfinished_keys(entries: Sequence[tuple[RunSettings, TaskSpace]], store: St
 def _check_names(settings: RunSettings, plugins: Plugins) -> None:
     searcher, _ = plugins.searcher(settings.searcher)
     _, dim = plugins.reduction(settings.reduction)
+    if settings.start and not searcher.takes_start:
+        raise UserError(
+            f"searcher {settings.searcher!r} does not begin from given labelings (register it with takes_start=True); "
+            "run it without --start"
+        )
     if settings.reduction != IDENTITY and not searcher.reducible:
         raise UserError(
             f"searcher {settings.searcher!r} can use no reduction, because its vectors are scores of the images "
@@ -225,9 +232,19 @@ def _prepare(
             else:
                 engine = _recorded_engine(record, options)
             replay = Replay(store, record)
+            start = _start_of(settings, space, options)
             yield _kind_of(settings)(
-                settings, on_engine(space, engine), record, registration, variant, reduction, replay
+                settings, on_engine(space, engine), record, registration, variant, reduction, replay, start
             )
+
+
+def _start_of(settings: RunSettings, space: TaskSpace, options: Options) -> LabelVectors | None:
+    """The labelings that the search begins from, where it is given any."""
+    if not settings.start or options.start is None:
+        return None
+    labels = read_start(Path(options.start), space.n, space.n_positives)
+    labels.flags.writeable = False
+    return labels
 
 
 def _kind_of(settings: RunSettings) -> type[LiveRun]:

@@ -98,10 +98,9 @@ class RoundsDiscovery(Discovery):
     """A search for each labeling, which may not be too similar to those that were found before."""
 
     @property
-    def _search_end(self) -> int:
+    def _planned_end(self) -> int:
         each, more = divmod(self.settings.budget, self.settings.tasks)
-        done = self._round + 1
-        return done * each + min(done, more)
+        return self._round_start + each + (self._round < more)
 
     def problem(self) -> Problem:
         return replace(
@@ -119,7 +118,7 @@ class RoundsDiscovery(Discovery):
 
     def _begin(self) -> None:
         super()._begin()
-        self._round = 0
+        self._round = self._round_start = 0
 
     def _refused(self, labels: LabelVectors) -> NDArray[np.float64]:
         allowed = self.rule.allowed(labels, self.found)
@@ -136,7 +135,7 @@ class RoundsDiscovery(Discovery):
         if len(self.found) == before:
             self._add(self.told.best_first, 1)
         if self._round + 1 < self.settings.tasks:
-            self._round += 1
+            self._round, self._round_start, self.ended_early = self._round + 1, self.evaluations, None
             self.need = Restart()
         else:
             self._need_confirmation()

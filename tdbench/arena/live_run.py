@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,8 @@ class LiveRun:
         evaluations: how many have been evaluated so far.
         best_told: the best taskness that the searcher was told.
         recommended: checkpoint -> (N,) label vector recommended after that share of the budget.
+        wants_replicates: the searcher is told the losses of single replicates.
+        ended_early: after how many evaluations the searcher was done, before its budget was used; else None.
     """
 
     def __init__(
@@ -124,8 +126,12 @@ class LiveRun:
         variant: str | None,
         reduction: SpaceReduction,
         recorded: Replay,
+        start: LabelVectors | None = None,
     ) -> None:
-        """`recorded` are the asks that are still to be replayed; `space` has the run's engine."""
+        """`recorded` are the asks that are still to be replayed; `space` has the run's engine.
+
+        `start` are (m, N) labelings that the searcher may begin from.
+        """
         self.settings, self.space, self.record = settings, space, record
         self.registration, self.variant, self.reduction = registration, variant, reduction
         self.tag = tag_of(space.engine, settings.sealed)
@@ -133,10 +139,14 @@ class LiveRun:
         self.best_told = math.nan
         self.recommended: dict[float, LabelVectors] = {}
         self.searching = True
+        self.wants_replicates = False
+        self.ended_early: int | None = None
+        self._start_from = start
         self._recorded = recorded
         self._labels: list[LabelVectors] = []  # (n, N) of every ask so far
         self._told: list[NDArray[np.float64]] = []  # (n,) taskness of each
         self._known: dict[bytes, float] = {}  # in frozen mode: label vector -> taskness
+        self._known_each: dict[bytes, NDArray[np.float64]] = {}  # and (k,) that of each replicate
         self._best: LabelVectors | None = None
         self._searched = 0  # evaluations that the searcher was told
         self._asked_scores: NDArray[np.float64] | None = None
@@ -168,11 +178,17 @@ class LiveRun:
             budget=self.settings.search_budget,
             seed=self.settings.seed,
             images=self.space.images if self.registration.sees_images else None,
+            replicates=self.settings.replicates,
+            noise=self.settings.noise,
+            start=self._start_from,
         )
 
     def answered(self, reply: Reply) -> None:
         """The searcher has answered the turn."""
         n, dim = self._to_ask, self.reduction.dim
+        if reply.done and n:
+            self._end_early()
+            return
         try:
             self._asked_scores = checked_scores(reply.asked, (n, dim), "ask") if n else np.zeros((0, dim))
             recommended = self._checked_recommendation(reply.recommended)
@@ -202,17 +218,22 @@ class LiveRun:
         refused = ~np.isnan(taskness)
         taskness[unknown] = values.mean(axis=1)
         known = ~unknown & ~refused
+        each = np.repeat(taskness[:, None], self.settings.replicates, axis=1) if self._keeps_replicates else None
+        if each is not None:
+            each[unknown] = values
         if known.any():
-            self._remember(labels[unknown], taskness[unknown])
+            self._remember(labels[unknown], taskness[unknown], None if each is None else each[unknown])
             taskness[known] = [self._known[row.tobytes()] for row in labels[known]]
-        return Asked(self.evaluations, digest(self._asked_scores), labels, taskness, refused)
+            if each is not None:
+                each[known] = [self._known_each[row.tobytes()] for row in labels[known]]
+        return Asked(self.evaluations, digest(self._asked_scores), labels, taskness, refused, each)
 
     def committed(self, asked: Asked) -> None:
         """What `evaluated` gave is in the log."""
         try:
             self._account(asked)
             if self._race is None:
-                self.need = Ask(self._turn(asked.taskness))
+                self.need = Ask(self._turn(asked))
             else:
                 self._go_on_racing(self._race)
         except InvalidAnswer as invalid:
@@ -224,7 +245,9 @@ class LiveRun:
 
     def confirmed(self) -> None:
         """The recommended label vectors are confirmed."""
-        self.need = End("ok")
+        left = self.settings.budget - self.evaluations
+        note = f"the searcher was done early: {left} of {self.settings.budget} evaluations were not used"
+        self.need = End("ok", note if left else "")
 
     def fail(self, status: str, error: str) -> None:
         self.searching = False
@@ -232,7 +255,7 @@ class LiveRun:
 
     def forget(self) -> None:
         """Let go of the history, once the run has ended."""
-        self._labels, self._told, self._known = [], [], {}
+        self._labels, self._told, self._known, self._known_each = [], [], {}, {}
 
     def _begin(self) -> None:
         """Set what one kind of run keeps besides."""
@@ -240,19 +263,51 @@ class LiveRun:
     @property
     def _search_end(self) -> int:
         """The number of evaluations after which the search is over."""
+        return self._planned_end if self.ended_early is None else self.ended_early
+
+    @property
+    def _planned_end(self) -> int:
+        """The same where the searcher is asked for its whole budget."""
         return self.settings.search_budget
+
+    @property
+    def _racing(self) -> int:
+        """Evaluations of a race after the search."""
+        return self.settings.budget - self.settings.search_budget
+
+    @property
+    def _keeps_replicates(self) -> bool:
+        """Whether the log keeps the taskness of single replicates, because the searcher is told it."""
+        return self.wants_replicates and self.settings.replicates > 1 and self._race is None
+
+    def _end_early(self) -> None:
+        """The searcher is done: its search ends with what it was told so far."""
+        assert isinstance(self.need, Ask)  # the arena saw to that need
+        if self.need.turn.tell is None:
+            self.fail("invalid", "ask raised tdbench.Done before the searcher was told anything")
+        elif self._recorded.search_end != self.evaluations and self._recorded:
+            self.fail("invalid", self._not_reproducible("the searcher was done"))
+        else:
+            self.ended_early = self.evaluations
+            self.need = Ask(self._turn(None))
+
+    def _not_reproducible(self, what: str) -> str:
+        return (
+            f"not reproducible: on resume {what} at evaluation {self.evaluations}, other than the log has it, so the "
+            "run cannot go on; run it anew with --again"
+        )
 
     @property
     def _to_ask(self) -> int:
         """How many vectors the searcher is asked for next."""
         return min(self.settings.batch, self._search_end - self.evaluations)
 
-    def _turn(self, told: NDArray[np.float64] | None) -> Turn:
-        """Tell the (n,) taskness of the last ask, and ask for what the search has left."""
-        tell = None
-        if told is not None and self._asked_scores is not None:
-            tell = (self._asked_scores, 1.0 - told)
-        return self._turn_after(tell)
+    def _turn(self, told: Asked | None) -> Turn:
+        """Tell what came of the last ask, and ask for what the search has left."""
+        if told is None or self._asked_scores is None:
+            return self._turn_after(None)
+        turn = self._turn_after((self._asked_scores, 1.0 - told.taskness))
+        return turn if told.replicates is None else replace(turn, losses=1.0 - told.replicates)
 
     def _turn_after(self, tell: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> Turn:
         """The turn that begins with telling these scores and losses."""
@@ -279,7 +334,7 @@ class LiveRun:
             self._evaluate_next(labels)
             return
         self.searching = False
-        if self.evaluations < self.settings.budget:
+        if self._racing:
             self._begin_race(own[0] if len(own) else None)
         else:
             self._need_confirmation()
@@ -289,7 +344,9 @@ class LiveRun:
         if self._recorded:
             known = self._replayed(labels)
             self._account(known)
-            self.need = Ask(self._turn(known.taskness))
+            self.need = Ask(self._turn(known))
+        elif self._recorded.search_end is not None and self.ended_early is None:
+            raise InvalidAnswer(self._not_reproducible("the searcher went on"))
         else:
             self._need_training(labels)
 
@@ -319,6 +376,11 @@ class LiveRun:
                 f"not reproducible: on resume reduction {self.settings.reduction} gives other labelings at "
                 f"evaluation {self.evaluations} than the log has, so the run cannot go on; run it anew with --again"
             )
+        if self._keeps_replicates and asked.replicates is None:
+            raise InvalidAnswer(
+                "the searcher has tell_replicates now, and the log has no single replicates of this run, so it cannot "
+                "go on; run it anew with --again"
+            )
         return asked
 
     def _account(self, asked: Asked) -> None:
@@ -326,7 +388,8 @@ class LiveRun:
         self._told.append(asked.taskness)
         self.evaluations += len(asked.labels)
         if self.settings.noise == "frozen":
-            self._remember(asked.labels[~asked.refused], asked.taskness[~asked.refused])
+            each = None if asked.replicates is None else asked.replicates[~asked.refused]
+            self._remember(asked.labels[~asked.refused], asked.taskness[~asked.refused], each)
         if self._race is not None:
             self._race.tell(asked.taskness)
             return
@@ -337,9 +400,11 @@ class LiveRun:
         if not asked.taskness[best] <= self.best_told:  # of equals the first stays
             self.best_told, self._best = float(asked.taskness[best]), asked.labels[best]
 
-    def _remember(self, labels: LabelVectors, taskness: NDArray[np.float64]) -> None:
-        for row, value in zip(labels, taskness.tolist(), strict=True):
+    def _remember(self, labels: LabelVectors, taskness: NDArray[np.float64], each: NDArray[np.float64] | None) -> None:
+        for i, (row, value) in enumerate(zip(labels, taskness.tolist(), strict=True)):
             self._known.setdefault(row.tobytes(), value)
+            if each is not None:
+                self._known_each.setdefault(row.tobytes(), each[i])
 
     def _unknown(self, labels: LabelVectors) -> NDArray[np.bool_]:
         """(n,) which label vectors must be trained: all, but in frozen mode only those not told before."""
@@ -350,11 +415,13 @@ class LiveRun:
         return np.array([key not in self._known and first[key] == i for i, key in enumerate(keys)], dtype=np.bool_)
 
     def _due_checkpoints(self) -> list[float]:
-        """Shares of the budget that are reached and have no recommendation yet."""
+        """Shares of the budget that are reached and have no recommendation yet; all, once the searcher is done."""
+        over = self.ended_early is not None and not self._racing
+        reached = self.settings.budget if over else self.evaluations
         return [
             share
             for share in CHECKPOINTS
-            if share not in self.recommended and self.evaluations >= math.ceil(share * self.settings.budget)
+            if share not in self.recommended and reached >= math.ceil(share * self.settings.budget)
         ]
 
     def _decode(self, scores: NDArray[np.float64] | None, count: int | None) -> LabelVectors:
@@ -371,7 +438,7 @@ class LiveRun:
 
     def _begin_race(self, own: LabelVectors | None) -> None:
         """The search is over: its leader stands at the checkpoints that lie in the race, and the race begins."""
-        racing = self.settings.budget - self.evaluations
+        racing = self._racing
         labels, told, _ = self.history
         candidates = entrants(labels, told, own, racing)
         self.recommended.update({s: candidates[0] for s in CHECKPOINTS if s < 1 and s not in self.recommended})

@@ -70,7 +70,9 @@ class Arena:
         self._waiting: deque[LiveRun] = deque()
         self._workers: dict[LiveRun, SearcherWorker] = {}
         self._reductions: dict[SpaceReduction, ReductionWorker] = {}
-        self._limits = Limits(options.start_timeout, options.ask_timeout, options.memory_limit)
+        self._limits = Limits(
+            options.start_timeout, options.ask_timeout, options.memory_limit, options.log_of_searchers
+        )
         self._counted: dict[LiveRun, int] = {}  # evaluations that the progress bar has
         self._found: dict[LiveRun, int] = {}  # labelings of libraries that it has
         self._jobs: deque[Job] = deque()
@@ -190,7 +192,11 @@ class Arena:
             return False
         if worker.ready:
             run.answered(reply)
+        else:
+            run.wants_replicates = reply.replicates
         worker.ready = True
+        if run.ended_early is not None and not isinstance(run, Discovery):
+            self.store.end_search(run.record.id, run.ended_early)
         self._see_to(run)
         return True
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,38 +25,46 @@ from tdbench.searchers.searcher import Problem
 
 STATUSES = ("crash", "invalid")
 _NUMBER = 8  # bytes
-_ARRAYS = ("images", "avoid")  # fields of a problem that are sent as arrays
+_ARRAYS = ("images", "avoid", "start")  # fields of a problem that are sent as arrays
 _RECOMMENDED = 64  # vectors for each labeling of a library: those too similar to one before are skipped
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plugin's process may take: seconds to start, seconds to answer, MiB of memory."""
+    """What a plugin's process may take: seconds to start, seconds to answer, MiB of memory; and where it prints to."""
 
     start_timeout: float
     ask_timeout: float
     memory: int
+    log: Path | None = None
 
 
 @dataclass(frozen=True)
 class Turn:
     """A request to a searcher: tell, then recommend, then ask; each where given.
 
-    `recommend_many` is the most vectors that it may recommend for a library, 0 where it is not asked to.
+    `recommend_many` is the most vectors that it may recommend for a library, 0 where it is not asked to. `losses` are
+    the (n, k) losses of single replicates, for a searcher that wants them where there are several.
     """
 
     tell: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     recommend: bool = False
     recommend_many: int = 0
     ask: int = 0
+    losses: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A searcher's answer to a turn, not checked yet: (n, dim) asked, (m, dim) recommended; None where absent."""
+    """A searcher's answer to a turn, not checked yet: (n, dim) asked, (m, dim) recommended; None where absent.
+
+    `done` is that it wants no more evaluations; `replicates`, that it wants the losses of single ones.
+    """
 
     asked: NDArray[np.float64] | None = None
     recommended: NDArray[np.float64] | None = None
+    done: bool = False
+    replicates: bool = False
 
 
 def most_recommended(tasks: int) -> int:
@@ -80,8 +89,10 @@ class Worker:
         ready: it has been made.
     """
 
-    def __init__(self, what: str, start: Message, most_numbers: int, limits: Limits) -> None:
-        self._child = ChildProcess("tdbench.searchers.process", most_numbers=_NUMBER * most_numbers)
+    def __init__(self, what: str, start: Message, most_numbers: int, limits: Limits, label: str) -> None:
+        self._child = ChildProcess(
+            "tdbench.searchers.process", most_numbers=_NUMBER * most_numbers, log=limits.log, label=label
+        )
         self.channel = self._child.channel
         self._what, self._doing, self._timeout = what, "start", limits.start_timeout
         self._limits = limits
@@ -134,12 +145,15 @@ class SearcherWorker(Worker):
 
     def __init__(self, registration: Registration, variant: str | None, problem: Problem, limits: Limits) -> None:
         values = {"variant": variant, "problem": _plain(problem)}
-        start = _start("searcher", registration, values, {"images": problem.images, "avoid": problem.avoid}, limits)
+        start = _start("searcher", registration, values, {name: getattr(problem, name) for name in _ARRAYS}, limits)
         most_vectors = problem.batch_size + most_recommended(problem.tasks)
-        super().__init__("searcher", start, most_vectors * problem.dim, limits)
+        name = registration.name if variant is None else f"{registration.name}:{variant}"
+        super().__init__("searcher", start, most_vectors * problem.dim, limits, f"{name}, seed {problem.seed}")
 
     def ask(self, turn: Turn) -> None:
         arrays = {} if turn.tell is None else {"scores": turn.tell[0], "loss": turn.tell[1]}
+        if turn.losses is not None:
+            arrays["losses"] = turn.losses
         self.request(
             Message({"recommend": turn.recommend, "recommend_many": turn.recommend_many, "ask": turn.ask}, arrays)
         )
@@ -149,7 +163,8 @@ class SearcherWorker(Worker):
         message = self.receive()
         if message is None:
             return None
-        return Reply(message.arrays.get("asked"), message.arrays.get("recommended"))
+        done, replicates = (message.values.get(name) is True for name in ("done", "replicates"))
+        return Reply(message.arrays.get("asked"), message.arrays.get("recommended"), done, replicates)
 
 
 class ReductionWorker(Worker):
@@ -170,7 +185,7 @@ class ReductionWorker(Worker):
     ) -> None:
         values = {"full_name": name, "problem": _plain(problem)}
         start = _start("reduction", registration, values, {"images": problem.images}, limits)
-        super().__init__(f"reduction {name!r}", start, most_vectors * problem.n_images, limits)
+        super().__init__(f"reduction {name!r}", start, most_vectors * problem.n_images, limits, name)
         self.queue: deque[tuple[Any, NDArray[np.float64]]] = deque()
         self.dim = 0
         self._name, self._dim = name, problem.dim if registration.takes_dim else None
@@ -214,4 +229,4 @@ def _start(
 ) -> Message:
     common = {"kind": kind, "source": asdict(registration.source), "name": registration.name}
     given = {name: array for name, array in arrays.items() if array is not None}
-    return Message({**common, "memory_limit": limits.memory, **values}, given)
+    return Message({**common, "memory_limit": limits.memory, "log": limits.log is not None, **values}, given)

@@ -35,18 +35,29 @@ class ChildProcess:
         channel: our end.
     """
 
-    def __init__(self, module: str, *, most_text: int = channels.MOST_TEXT, most_numbers: int = 0) -> None:
+    def __init__(
+        self,
+        module: str,
+        *,
+        most_text: int = channels.MOST_TEXT,
+        most_numbers: int = 0,
+        log: Path | None = None,
+        label: str = "",
+    ) -> None:
+        """Start it. All that it prints is appended to the file `log`, where one is given, each line after `label`."""
         self.channel, theirs = channels.pair(most_text, most_numbers)
         self._folder = str(Path(tempfile.gettempdir()) / f"tdbench-{secrets.token_hex(8)}")
         self._report, report = os.pipe()
         self._said = b""
+        copied = None if log is None else os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with theirs:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", str(_SUPERVISOR)),
                     *(str(theirs.fileno()), str(report), self._folder, module),
+                    *(() if copied is None else (str(copied), plain_line(label))),
                 ],
-                pass_fds=[theirs.fileno(), report],
+                pass_fds=[theirs.fileno(), report, *(() if copied is None else (copied,))],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -54,6 +65,8 @@ class ChildProcess:
                 env=_environment(),
             )
         os.close(report)
+        if copied is not None:
+            os.close(copied)
 
     def kill(self) -> None:
         """End the process and all that it started. May be called again."""

@@ -1,9 +1,10 @@
 """A small process between tdbench and the process of a plugin: it ends whatever that process has started.
 
-Run as a script, by `tdbench.base.process` alone: ``supervisor.py CHANNEL REPORT FOLDER MODULE``. It makes FOLDER and
-starts ``python -m MODULE CHANNEL`` in it, and keeps the end of what that writes to standard error. When it ends, or
-when tdbench ends or says so (SIGTERM), all of its descendants are killed, also those in sessions of their own, and
-FOLDER is removed. A line of JSON is written to the file descriptor REPORT: how the process ended, and its last words.
+Run as a script, by `tdbench.base.process` alone: ``supervisor.py CHANNEL REPORT FOLDER MODULE [LOG LABEL]``. It makes
+FOLDER and starts ``python -m MODULE CHANNEL`` in it, and keeps the end of what that writes to standard error. With the
+file descriptor LOG all that it prints is copied there, each line after LABEL. When it ends, or when tdbench ends or
+says so (SIGTERM), all of its descendants are killed, also those in sessions of their own, and FOLDER is removed. A line
+of JSON is written to the file descriptor REPORT: how the process ended, and its last words.
 
 On Linux it makes itself the parent of orphaned descendants (a subreaper); elsewhere it kills the process group.
 It imports little, so that it starts in a few milliseconds.
@@ -24,13 +25,31 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 def main() -> None:
     channel, report, folder, module = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    log = Log(int(sys.argv[5]), sys.argv[6]) if sys.argv[5:] else None
     try:
-        _supervise(channel, report, folder, module)
+        _supervise(channel, report, folder, module, log)
     finally:  # tdbench removes it too, unless it was killed
         _remove(folder)
 
 
-def _supervise(channel: int, report: int, folder: str, module: str) -> None:
+class Log:
+    """The file into which all that the process prints is copied, line by line, each after the label."""
+
+    def __init__(self, descriptor: int, label: str) -> None:
+        self._descriptor, self._label, self._rest = descriptor, f"{label} | ".encode(), b""
+
+    def add(self, part: bytes) -> None:
+        *lines, self._rest = (self._rest + part).split(b"\n")
+        if lines:
+            with contextlib.suppress(OSError):  # a full disk is no reason to end a run
+                os.write(self._descriptor, b"".join(self._label + line + b"\n" for line in lines))
+
+    def close(self) -> None:
+        if self._rest:
+            self.add(b"\n")
+
+
+def _supervise(channel: int, report: int, folder: str, module: str, log: "Log | None") -> None:
     parent = os.getppid()
     on_linux = sys.platform.startswith("linux")
     stop, stopping = os.pipe()
@@ -52,7 +71,7 @@ def _supervise(channel: int, report: int, folder: str, module: str) -> None:
         if on_linux:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         nothing = os.open(os.devnull, os.O_RDWR)
-        for end, descriptor in ((nothing, 0), (nothing, 1), (writing, 2)):
+        for end, descriptor in ((nothing, 0), (nothing if log is None else writing, 1), (writing, 2)):
             os.dup2(end, descriptor)
         os.closerange(3, channel)
         os.closerange(channel + 1, 256)
@@ -63,8 +82,10 @@ def _supervise(channel: int, report: int, folder: str, module: str) -> None:
     os.close(channel)
     tail, status = b"", -1
     try:
-        tail, status = _watch(child, reading, stop)
+        tail, status = _watch(child, reading, stop, log)
     finally:
+        if log is not None:
+            log.close()
         _end_descendants(child)
         if status < 0:
             with contextlib.suppress(OSError):
@@ -74,8 +95,8 @@ def _supervise(channel: int, report: int, folder: str, module: str) -> None:
             os.write(report, json.dumps({"status": max(status, 0), "tail": words}).encode())
 
 
-def _watch(child: int, reading: int, stop: int) -> tuple[bytes, int]:
-    """Read standard error until the process has ended; what it said last, and its status, -1 where it was stopped."""
+def _watch(child: int, reading: int, stop: int, log: "Log | None") -> tuple[bytes, int]:
+    """Read what it prints until the process has ended; what it said last, and its status, -1 where it was stopped."""
     tail, open_ends = b"", [reading]
     ended = os.pidfd_open(child) if hasattr(os, "pidfd_open") else None
     while True:
@@ -83,17 +104,26 @@ def _watch(child: int, reading: int, stop: int) -> tuple[bytes, int]:
         ready, _, _ = select.select(watched, [], [], 0.02 if ended is None else None)
         if reading in ready:
             part = os.read(reading, 1 << 16)
-            tail = (tail + part)[-TAIL:]
+            tail = _taken(tail, part, log)
             if not part:
                 open_ends = []
         if stop in ready:
+            while log is not None and select.select(open_ends, [], [], 0)[0] and (part := os.read(reading, 1 << 16)):
+                tail = _taken(tail, part, log)
             return tail, -1
         if ended is None or ended in ready:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 while open_ends and select.select(open_ends, [], [], 0)[0] and (part := os.read(reading, 1 << 16)):
-                    tail = (tail + part)[-TAIL:]
+                    tail = _taken(tail, part, log)
                 return tail, status
+
+
+def _taken(tail: bytes, part: bytes, log: "Log | None") -> bytes:
+    """The last words, once this part has been read."""
+    if log is not None:
+        log.add(part)
+    return (tail + part)[-TAIL:]
 
 
 def _end_descendants(child: int) -> None:

@@ -27,7 +27,7 @@ LONGEST_ERROR = 1000  # characters
 COMMANDS = (
     *("run", "discover", "bench", "merge", "status", "leaderboard", "compare", "export", "report", "study"),
     *("tasks", "transfer"),
-    *("searchers", "check", "new-searcher", "new-key", "doctor", "worker", "perf"),
+    *("searchers", "check", "new-searcher", "new-reduction", "new-key", "doctor", "worker", "perf"),
 )
 
 

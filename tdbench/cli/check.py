@@ -52,12 +52,19 @@ def _told_at_once(results: Iterable[CheckResult], width: int) -> Iterator[CheckR
     """The results, each printed when it comes: a check may take minutes."""
     for result in results:
         click.echo(f"{'ok' if result.passed else 'FAILED':<7} {result.name:<{width}}  {_printable(result.message)}")
+        for line in result.details:
+            click.echo(f"        {_printable(line)}")
         sys.stdout.flush()
         yield result
 
 
 def _record(result: CheckResult) -> dict[str, Any]:
-    return {"check": result.name, "passed": result.passed, "message": _printable(result.message)}
+    return {
+        "check": result.name,
+        "passed": result.passed,
+        "message": _printable(result.message),
+        "details": [_printable(line) for line in result.details],
+    }
 
 
 def _verdict(name: str, count: int, failed: int, not_run: int) -> str:

@@ -10,7 +10,7 @@ import click
 
 from tdbench.cli.options import PATH, names, plugin_option, with_options
 from tdbench.engine.protocol import SPLITS
-from tdbench.settings import PROTOCOLS, Options, RunSettings
+from tdbench.settings import DEFAULT_BATCH, PROTOCOLS, Options, RunSettings
 from tdbench.space.references import CHOICES as REFERENCES
 from tdbench.space.task_space import NOISE_MODES
 
@@ -53,7 +53,8 @@ def common(name: str) -> Callable[[Any], Any]:
 _SHARED: list[Callable[[Any], Any]] = [
     common("classes"),
     click.option("--budget", type=int, help="Evaluations in a run.", **default("budget")),
-    click.option("--batch", type=int, help="Labelings asked at a time.", **default("batch")),
+    click.option("--batch", type=int,
+                 help=f"Labelings asked at a time; what the searcher prefers by default, or else {DEFAULT_BATCH}."),
     click.option("--replicates", type=int, help="Trainings per evaluation.", **default("replicates")),
     click.option("--noise", type=click.Choice(NOISE_MODES), help="Replicates: new each time, or the same ones.",
                  **default("noise")),
@@ -67,6 +68,8 @@ _SHARED: list[Callable[[Any], Any]] = [
                  help="What is confirmed: the searcher's own recommendation where it makes one, the best told, or the "
                       "winner of a race of the leading candidates that takes the last fraction F of the budget.",
                  **default("recommend")),
+    click.option("--start", type=PATH, metavar="FILE",
+                 help="Begin from the labelings of a CSV or .npz file, such as a task library."),
     click.option("--references", type=click.Choice(REFERENCES),
                  help="Reference tasks to confirm beside the result; auto: all where they cost no more trainings than "
                       "the search, else few.",
@@ -82,6 +85,7 @@ _SHARED: list[Callable[[Any], Any]] = [
     common("data_dir"),
     common("download"),
     plugin_option,
+    click.option("--searcher-log", type=PATH, metavar="FILE", help="Append what searchers print and log to this file."),
     click.option("--ask-timeout", type=float, help="Seconds a searcher may take to answer.", **default("ask_timeout")),
     click.option("--start-timeout", type=float, help="Seconds it may take to start.", **default("start_timeout")),
     click.option("--memory-limit", type=int, help="MiB a searcher may take.", **default("memory_limit")),

@@ -36,6 +36,7 @@ class RunProtocol:
     tasks: int = 0
     protocol: str = "joint"
     max_similarity: float = DEFAULT_MAX_SIMILARITY
+    start: str = ""
 
     @classmethod
     def of(cls, row: Row) -> RunProtocol:
@@ -50,6 +51,8 @@ class RunProtocol:
             parts.append(f"sealed {self.sealed}")
         if self.tasks:
             parts.append(f"{self.tasks} tasks, {self.protocol}, similarity at most {self.max_similarity:g}")
+        if self.start:
+            parts.append(f"start {self.start}")
         return ", ".join(parts)
 
     def record(self) -> dict[str, Any]:

@@ -83,6 +83,8 @@ def _worth(result: Result, library: TaskLibrary) -> Iterator[str]:
     yield f"told QD     {row.told:.3f}   mean of the {row.tasks} places, by what the searcher was told"
     yield f"confirmed QD {row.confirmed:.3f} +- {row.confirmed_se:.3f}   by {row.confirm} fresh replicates of each"
     yield f"optimism    {row.optimism:.3f}   told - confirmed"
+    if row.error:
+        yield f"done        {row.error}"
     if row.refused:
         yield f"refused     {row.refused} of {row.evaluations} proposals were too similar to what was found before"
     random = [reference.mean for reference in result.reference("random")]
@@ -118,6 +120,8 @@ def _scores(result: Result) -> Iterator[str]:
     if row.never_evaluated:
         yield "unseen      the labeling that is recommended was never evaluated in the run"
     yield f"optimism    {row.optimism:.3f}   told - confirmed"
+    if row.error:
+        yield f"done        {row.error}"
 
 
 def _references(result: Result) -> Iterator[str]:

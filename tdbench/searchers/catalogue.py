@@ -24,6 +24,7 @@ from tdbench.searchers.registry import (
     Plugins,
     PluginSource,
     Registrations,
+    check_batch,
     identity,
     plugin_sources,
     refuse_failed_extras,
@@ -33,7 +34,10 @@ SECONDS = 60.0  # in which one plugin must load and register, in a process of it
 SECONDS_TOGETHER = 15.0  # the same where all plugins share a process, which is only the quicker way
 MOST_TEXT = 1 << 20  # bytes that one plugin may say of itself
 _known: dict[Any, tuple[Plugins, dict[str, int]]] = {}
-_FLAGS = {"searcher": ("sees_images", "baseline", "reducible"), "reduction": ("sees_images", "takes_dim")}
+_FLAGS = {
+    "searcher": ("sees_images", "baseline", "reducible", "takes_start"),
+    "reduction": ("sees_images", "takes_dim"),
+}
 
 
 def find_plugins(
@@ -44,6 +48,8 @@ def find_plugins(
     seconds: float = SECONDS,
 ) -> Plugins:
     """Every installed plugin and the `extra` ones, by what they register.
+
+    Where an `extra` one has taken a name from an installed one, a line on stderr says so.
 
     Args:
         extra: ``.py`` files or names of modules.
@@ -58,6 +64,10 @@ def find_plugins(
     found = _remembered(plugin_sources(extra), families, seconds)
     if extra_must_load:
         refuse_failed_extras(found, extra)
+    for registrations in found.kinds:
+        for name, note in registrations.notes.items():
+            if families is None or registrations.kind is not SEARCHERS or name in families:
+                print(f"note: {note}", file=sys.stderr)
     return found
 
 
@@ -142,6 +152,7 @@ def _registration(kind: Kind[Any], source: PluginSource, record: dict[str, Any])
             raise ValueError(f"{flag} must be true or false")
         fields[flag] = record[flag]
     if kind is SEARCHERS:
+        fields["batch"] = check_batch(record["batch"])
         fields["variants"] = None if record.get("variants") is None else _listed(record["variants"])
     return kind.registration(**fields)
 

@@ -3,7 +3,7 @@
 A plugin is a module with functions marked `@tdbench.hookimpl`, made known by one entry-point line:
 
     [project.entry-points.tdbench]
-    my_searcher = "my_package.my_searcher"
+    mine = "mine"
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class RegisterSearcher(typing.Protocol):
         sees_images: bool = False,
         baseline: bool = False,
         reducible: bool = True,
+        takes_start: bool = False,
+        batch: int | None = None,
         variants: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         """Register a searcher.
@@ -47,6 +49,9 @@ class RegisterSearcher(typing.Protocol):
             baseline: it does not learn, so its contract only asks that it be no worse than random.
             reducible: it runs in any `problem.dim`. With False its vectors must be scores of the images themselves, so
                 a reduction is refused before a run begins, and `problem.dim` is always `problem.n_images`.
+            takes_start: it uses `problem.start`. For others ``--start`` is refused, before a run begins.
+            batch: how many vectors it prefers to be asked for at a time, such as its population. Runs whose user gives
+                no batch have this one, or the budget of their search where that is less. Without it they have 32.
             variants: names V for which ``name:V`` is a searcher of its own (all optimizers of a library, say).
 
         Raises:

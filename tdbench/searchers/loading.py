@@ -33,6 +33,7 @@ from tdbench.searchers.registry import (
     PluginSource,
     Registered,
     Registrations,
+    check_batch,
     identity,
     plugin_sources,
     refuse_failed_extras,
@@ -165,6 +166,9 @@ def _check_types(kind: Kind[Any], arguments: dict[str, Any]) -> None:
         elif name == "variants":
             expected, fits = "a function that gives names, or None", value is None or callable(value)
         elif name in ("name", "factory"):
+            continue
+        elif name == "batch":
+            arguments[name] = check_batch(value)
             continue
         else:
             expected, fits = "True or False", isinstance(value, bool | np.bool_)

@@ -8,10 +8,12 @@ numbers only.
 from __future__ import annotations
 
 import contextlib
+import logging
 import operator
 import os
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +26,7 @@ from tdbench.base.text import error_line
 from tdbench.searchers.loading import load_sources
 from tdbench.searchers.reduction import ReductionProblem
 from tdbench.searchers.registry import REDUCTIONS, SEARCHERS, PluginSource, ReductionRegistration, Registration
-from tdbench.searchers.searcher import Problem
+from tdbench.searchers.searcher import Done, Problem
 
 
 class InvalidAnswer(Exception):
@@ -35,7 +37,9 @@ def main(descriptor: int) -> None:
     channel = Channel(socket.socket(fileno=descriptor), most_text=1 << 24, most_numbers=1 << 40)
     with contextlib.suppress(ChannelClosed, OSError):
         start = channel.receive_waiting()
-        limit = start.values["memory_limit"]
+        limit, log = start.values["memory_limit"], start.values["log"]
+        if log:
+            _begin_log()
         answer: Callable[[Message], Message] | None = None
 
         def make() -> Message:
@@ -44,10 +48,10 @@ def main(descriptor: int) -> None:
             answer, ready = (_searcher if start.values["kind"] == "searcher" else _reduction)(start)
             return ready
 
-        channel.send_waiting(_attempt(make, limit))
+        channel.send_waiting(_attempt(make, limit, log))
         while True:
             request = channel.receive_waiting()
-            channel.send_waiting(_attempt(lambda request=request: answer(request), limit))  # type: ignore[misc]
+            channel.send_waiting(_attempt(lambda request=request: answer(request), limit, log))  # type: ignore[misc]
     os._exit(0)  # threads and exit handlers of the plugin are no concern of ours
 
 
@@ -55,15 +59,24 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
     """How the searcher answers a turn, and the message that it is ready."""
     values = start.values
     registration: Registration = _registration(values, SEARCHERS.what)
-    avoid = _read_only(start, "avoid", np.uint8)
-    problem = Problem(**values["problem"], images=_read_only(start, "images"), avoid=avoid)
+    problem = Problem(
+        **values["problem"],
+        images=_read_only(start, "images"),
+        avoid=_read_only(start, "avoid", np.uint8),
+        start=_read_only(start, "start", np.uint8),
+    )
     dim, tasks = problem.dim, problem.tasks  # the searcher may change its problem
-    searcher = registration.make(problem, values["variant"])
+    searcher: Any = registration.make(problem, values["variant"])  # it may have more methods than it must
+    each = hasattr(searcher, "tell_replicates")
 
     def answer(turn: Message) -> Message:
         arrays: dict[str, NDArray[Any]] = {}
         if "loss" in turn.arrays:
-            searcher.tell(turn.arrays["scores"], turn.arrays["loss"])
+            scores, loss = turn.arrays["scores"], turn.arrays["loss"]
+            if each:
+                searcher.tell_replicates(scores, turn.arrays.get("losses", loss[:, None]))
+            else:
+                searcher.tell(scores, loss)
         if turn.values["recommend"] and hasattr(searcher, "recommend"):
             recommended = searcher.recommend()
             if recommended is not None:
@@ -71,10 +84,14 @@ def _searcher(start: Message) -> tuple[Callable[[Message], Message], Message]:
         if (most := turn.values["recommend_many"]) and hasattr(searcher, "recommend_many"):
             arrays["recommended"] = _several(searcher.recommend_many(tasks), most, dim)
         if n := turn.values["ask"]:
-            arrays["asked"] = numbers(searcher.ask(n), (n, dim), "ask")
+            try:
+                asked = searcher.ask(n)
+            except Done:
+                return Message({"ok": True, "done": True})
+            arrays["asked"] = numbers(asked, (n, dim), "ask")
         return Message({"ok": True}, arrays)
 
-    return answer, Message({"ok": True})
+    return answer, Message({"ok": True, "replicates": each})
 
 
 def _reduction(start: Message) -> tuple[Callable[[Message], Message], Message]:
@@ -142,7 +159,14 @@ def numbers(answer: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float6
     return array
 
 
-def _attempt(call: Callable[[], Message], memory_limit: int) -> Message:
+def _begin_log() -> None:
+    """Lines that are printed appear at once; what is logged at level INFO and above is printed."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+
+def _attempt(call: Callable[[], Message], memory_limit: int, log: bool) -> Message:
     try:
         return call()
     except InvalidAnswer as error:
@@ -151,6 +175,9 @@ def _attempt(call: Callable[[], Message], memory_limit: int) -> Message:
         text = f"it needed more than its memory limit of {memory_limit} MiB"
         return Message({"ok": False, "status": "crash", "error": text})
     except BaseException as error:  # whatever a plugin raises is its run's result
+        if log:
+            with contextlib.suppress(BaseException):  # the error's own code
+                traceback.print_exc()
         return Message({"ok": False, "status": "crash", "error": error_line(error)})
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from tdbench.base.arguments import whole
 from tdbench.base.errors import UserError, nearest
 from tdbench.base.text import error_line
 from tdbench.searchers import hookspecs
@@ -19,6 +20,7 @@ from tdbench.searchers.searcher import Problem, Searcher
 GROUP = "tdbench"
 MAX_NAME = 80
 MOST_VARIANTS = 10_000
+MOST_BATCH = 10**6
 _REDUCTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _DIM = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -40,6 +42,11 @@ class PluginSource:
     version: str
     kind: str
     target: str
+
+    @property
+    def named_by_user(self) -> bool:
+        """Whether it was given with ``--plugin``, and need not be installed."""
+        return self.kind in ("file", "module")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +84,8 @@ class Registration(Registered):
 
     baseline: bool
     reducible: bool  # it runs in any problem.dim
+    takes_start: bool = False
+    batch: int | None = None  # that it prefers
     variants: Callable[[], Sequence[str]] | None
 
     def make(self, problem: Problem, variant: str | None = None) -> Searcher:
@@ -105,6 +114,11 @@ def _check_searcher_name(name: Any) -> None:
         raise UserError(f"a searcher's name must be 1 to {MAX_NAME} printable characters, got {name!r}")
     if JOINT in name:
         raise UserError(f"a searcher's name must have no {JOINT!r}, which joins it to a reduction, got {name!r}")
+
+
+def check_batch(value: Any) -> int | None:
+    """The batch that a searcher prefers, None where it has no preference. Raises UserError for anything else."""
+    return None if value is None else whole("batch", value, 1, MOST_BATCH)
 
 
 def _check_reduction_name(name: Any) -> None:
@@ -161,22 +175,33 @@ REDUCTIONS = Kind(
 
 
 class Registrations(dict[str, R]):
-    """What was found of one kind, by name.
+    """What was found of one kind, by name. A plugin that the user names wins over installed ones.
 
     Attributes:
         kind: which kind.
         conflicts: the owners of each name that was claimed more than once and is therefore left out.
+        notes: a line for each name that a plugin of the user's has taken from an installed one.
     """
 
     def __init__(self, kind: Kind[R], found: Iterable[R] = ()) -> None:
+        super().__init__()
         self.kind = kind
+        self.conflicts: dict[str, tuple[str, ...]] = {}
+        self.notes: dict[str, str] = {}
         claims: dict[str, list[R]] = {}
         for registration in found:
             claims.setdefault(registration.name, []).append(registration)
-        super().__init__({name: claimed[0] for name, claimed in claims.items() if len(claimed) == 1})
-        self.conflicts = {
-            name: tuple(f"{r.plugin} ({r.origin})" for r in claimed) for name, claimed in claims.items() if claimed[1:]
-        }
+        for name, claimed in claims.items():
+            given = [r for r in claimed if r.source.named_by_user] or claimed
+            if len(given) > 1:
+                self.conflicts[name] = tuple(f"{r.plugin} ({r.origin})" for r in given)
+                continue
+            self[name] = given[0]
+            if others := [f"{r.plugin} ({r.origin})" for r in claimed if r is not given[0]]:
+                self.notes[name] = (
+                    f"{kind.what} {name!r} is that of {given[0].origin}, given with --plugin, and not that of the "
+                    f"installed {' and '.join(others)}"
+                )
 
     def is_claimed(self, name: str) -> bool:
         """Whether a plugin, or more than one, claims that name or the family of ``family:VARIANT``."""

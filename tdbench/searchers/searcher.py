@@ -31,6 +31,10 @@ class Problem(SpaceProblem):
             shares more than `max_overlap` positives with one of them is told the loss 1 + similarity, untrained.
         max_overlap: the most positives that a labeling may share with one of `avoid`, and in a joint discovery with
             another of its library; None in an ordinary run.
+        replicates: trainings of an evaluation (k); the loss that is told is the mean over them.
+        noise: ``fresh``, where a labeling asked twice is trained anew, or ``frozen``, where it has the same loss again.
+        start: (m, N) uint8 labelings to begin from, read-only, that the user has given with ``--start``, for a searcher
+            registered with ``takes_start=True``; else None.
     """
 
     batch_size: int
@@ -40,6 +44,18 @@ class Problem(SpaceProblem):
     tasks: int = 1
     avoid: NDArray[np.uint8] | None = None
     max_overlap: int | None = None
+    replicates: int = 1
+    noise: str = "fresh"
+    start: NDArray[np.uint8] | None = None
+
+
+class Done(Exception):
+    """Raised by a searcher's ``ask``: it wants no more evaluations, and its search ends here.
+
+    It must have been told something. It is asked for its recommendation as at the end of any search; a race of the
+    leading candidates follows where the run has one. What is left of the search's budget is not used, and the run's
+    result says how much that is.
+    """
 
 
 class Searcher(typing.Protocol):
@@ -49,6 +65,12 @@ class Searcher(typing.Protocol):
     A searcher may also have ``recommend() -> (dim,) scores``, the vector that it expects to generalize best. It may be
     called after any tell, several times in a run, and must not fail before the first tell. Without it, the best told
     labeling is recommended.
+
+    Where an evaluation is the mean of several trainings, a searcher may want the loss of each. It then has
+    ``tell_replicates(scores, losses)``, which is called in place of ``tell`` in every run: the (n, dim) vectors just
+    asked and their (n, k) losses, k = `Problem.replicates`. Their mean over k is what ``tell`` would be told.
+
+    ``ask`` may raise `Done` to end the search before its budget is used.
 
     A searcher may have ``recommend_many(k) -> (j, dim) scores`` for joint discoveries: the labelings that it expects to
     generalize, the best first. It is called once, after the last tell. They are taken in order, those that share more

@@ -18,6 +18,15 @@ def decode(scores: NDArray[Any], n_positives: int) -> NDArray[np.uint8]:
     return labels
 
 
+def count_distinct(scores: NDArray[Any], n_positives: int) -> int:
+    """How many different labelings (B, N) scores decode to: 1 where all rows have the same P highest.
+
+    >>> count_distinct(np.array([[0.9, 0.1, 0.5], [0.8, 0.3, 0.4], [0.0, 1.0, 0.0]]), n_positives=1)
+    2
+    """
+    return len(np.unique(decode(scores, n_positives), axis=0))
+
+
 def ablate(labels: NDArray[np.uint8], exchanged: int, order: NDArray[np.int64]) -> NDArray[np.uint8]:
     """(k, N) label vectors, made from (N,) labels by exchanging positives for as many negatives.
 

@@ -34,7 +34,7 @@ from tdbench.store.locks import held, hold
 from tdbench.store.rows import Row, row_from_json
 
 VERSION = 1
-TABLES_OF_RUNS = ("ask", "evaluation", "recommendation", "refused", "member")
+TABLES_OF_RUNS = ("ask", "evaluation", "replicate", "recommendation", "refused", "search_end", "member")
 FILE_NAME = "log.sqlite"
 _LONGEST_ERROR = 300  # characters of what is the matter with a damaged cell
 
@@ -67,6 +67,11 @@ CREATE TABLE confirmation (
 LATER_SCHEMA = """
 CREATE TABLE IF NOT EXISTS refused (
     run TEXT NOT NULL REFERENCES run(id), evaluation INTEGER NOT NULL,
+    PRIMARY KEY (run, evaluation)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS search_end (
+    run TEXT PRIMARY KEY REFERENCES run(id), evaluations INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replicate (
+    run TEXT NOT NULL REFERENCES run(id), evaluation INTEGER NOT NULL, taskness BLOB NOT NULL,
     PRIMARY KEY (run, evaluation)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS member (
     run TEXT NOT NULL REFERENCES run(id), place INTEGER NOT NULL, labels BLOB NOT NULL, told REAL,
@@ -117,6 +122,7 @@ class Asked:
         taskness: (n,) that was told.
         refused: (n,) which labelings were not evaluated, because they are too similar to what was found before; none
             by default.
+        replicates: (n, k) taskness of single replicates, where the searcher was told them; else None.
     """
 
     first: int
@@ -124,6 +130,7 @@ class Asked:
     labels: LabelVectors
     taskness: NDArray[np.float64]
     refused: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    replicates: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.refused):
@@ -191,6 +198,11 @@ class Replay:
     @functools.cached_property
     def _left(self) -> deque[Asked]:
         return deque(self._store.asked(self._record))
+
+    @functools.cached_property
+    def search_end(self) -> int | None:
+        """After how many evaluations the searcher was done, before its budget was used; None where it was not."""
+        return self._store.search_end(self._record)
 
     def __len__(self) -> int:
         return len(self._left)
@@ -401,9 +413,16 @@ class Store:
             ends = np.cumsum([n for _, n, _ in asks], dtype=np.int64).tolist()
             if [first for first, _, _ in asks] != [0, *ends][:-1] or [0, *ends][-1] != len(labels):
                 raise ValueError("its asks and its evaluations do not belong together")
-        refused = self._refused(record, len(labels))
+        refused, replicates = self._refused(record, len(labels)), self._replicates(record)
         return [
-            Asked(first, d, labels[first : first + n], values[first : first + n], refused[first : first + n])
+            Asked(
+                first,
+                d,
+                labels[first : first + n],
+                values[first : first + n],
+                refused[first : first + n],
+                np.stack([replicates[first + i] for i in range(n)]) if first in replicates else None,
+            )
             for first, n, d in asks
         ]
 
@@ -422,7 +441,7 @@ class Store:
 
         Those of a race it was not told, and those that were too similar to what was found before were not evaluated.
         """
-        searched = record.settings.search_budget
+        searched = self._searched(record)
         labels, taskness = self.evaluations(record)
         evaluated = ~self._refused(record, len(labels))[:searched]
         return labels[:searched][evaluated], taskness[:searched][evaluated]
@@ -432,11 +451,40 @@ class Store:
         rows = self._db.rows(
             "SELECT evaluation, taskness FROM evaluation WHERE run = ? ORDER BY evaluation LIMIT ?",
             record.id,
-            record.settings.search_budget,
+            self._searched(record),
         )
         with self._readable("evaluation", record.id):
             check_count(rows)
             return np.array([row[1] for row in rows], dtype=np.float64)[~self._refused(record, len(rows))]
+
+    def end_search(self, run: str, evaluations: int) -> None:
+        """Record that the run's searcher was done after so many evaluations."""
+        self._make_later_tables()
+        with self._db.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO search_end VALUES (?, ?)", (run, evaluations))
+
+    def search_end(self, record: RunRecord) -> int | None:
+        """After how many evaluations the run's searcher was done; None where it was asked for its whole budget."""
+        if not self._has("search_end"):
+            return None
+        rows = self._db.rows("SELECT evaluations FROM search_end WHERE run = ?", record.id)
+        return int(rows[0][0]) if rows else None
+
+    def _searched(self, record: RunRecord) -> int:
+        """The most evaluations of the run that its searcher was told."""
+        end = self.search_end(record)
+        return record.settings.search_budget if end is None else end
+
+    def _replicates(self, record: RunRecord) -> dict[int, NDArray[np.float64]]:
+        """Evaluation -> (k,) taskness of its replicates, of those that have been kept."""
+        if record.settings.replicates == 1 or not self._has("replicate"):
+            return {}
+        rows = self._db.rows("SELECT evaluation, taskness FROM replicate WHERE run = ?", record.id)
+        with self._readable("replicate", record.id):
+            values = {evaluation: np.frombuffer(blob, dtype=np.float64) for evaluation, blob in rows}
+            if any(len(v) != record.settings.replicates for v in values.values()):
+                raise ValueError(f"expected {record.settings.replicates} values for each evaluation")
+            return values
 
     def _refused(self, record: RunRecord, evaluations: int) -> NDArray[np.bool_]:
         """(evaluations,) which labelings were too similar to what the run had found before, and were not evaluated."""
@@ -462,12 +510,15 @@ class Store:
     def append(self, asked: list[tuple[str, Asked]], seconds: dict[str, float]) -> None:
         """Commit evaluated asks of any number of runs, and the seconds each has taken so far, all or nothing."""
         with self._db.transaction() as db:
-            if any(ask.refused.any() for _, ask in asked):
+            if any(ask.refused.any() or ask.replicates is not None for _, ask in asked):
                 self._make_later_tables()
             for run, ask in asked:
                 refused = (ask.first + np.flatnonzero(ask.refused)).tolist()
                 if refused:
                     db.executemany("INSERT INTO refused VALUES (?, ?)", [(run, evaluation) for evaluation in refused])
+                if ask.replicates is not None:
+                    each = [(run, ask.first + i, values.tobytes()) for i, values in enumerate(ask.replicates)]
+                    db.executemany("INSERT INTO replicate VALUES (?, ?, ?)", each)
                 db.execute("INSERT INTO ask VALUES (?, ?, ?, ?)", (run, ask.first, len(ask.labels), ask.digest))
                 db.executemany(
                     "INSERT INTO evaluation VALUES (?, ?, ?, ?)",

@@ -55,7 +55,8 @@ class Row:
         distinct: different labelings evaluated.
         evaluations, trainings: charged to the run; confirmation is not.
         seconds: wall time of the run, shared with the other runs of its benchmark.
-        status, error: ok, crash, timeout or invalid, and what was the matter.
+        status, error: ok, crash, timeout or invalid, and what was the matter; of a run that is ok, what its searcher
+            left of the budget, where it was done early.
         engine, engine_detail, device, hardware, versions: what computed it.
         timestamp: when the run ended, UTC.
         run: id in the evaluation log.
@@ -67,6 +68,7 @@ class Row:
         effective_number: of the library's labelings (Vendi score).
         recalled, recalled_by_chance: reference tasks that the library hits, and how many chance would.
         refused: proposals that were too similar to what was found before, and were not trained.
+        start: the fingerprint of the labelings that the search began from; empty without any.
     """
 
     space: str
@@ -120,6 +122,7 @@ class Row:
     recalled: int = 0
     recalled_by_chance: float = 0.0
     refused: int = 0
+    start: str = ""
 
     @property
     def checkpoints(self) -> tuple[float, ...]:

@@ -5,10 +5,9 @@ They come from a CSV file of labels, or from a task library; they become a `Task
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 
 from tdbench.base.arguments import whole
 from tdbench.base.errors import UserError, echo
-from tdbench.base.text import plain_line
 from tdbench.engine import Engine
 from tdbench.settings import MOST
 from tdbench.space.seal import Key
@@ -25,19 +23,9 @@ from tdbench.space.settings import SpaceSettings
 from tdbench.space.similarity import check_max_similarity
 from tdbench.space.sources import NAMED, Source, load_source
 from tdbench.space.task_space import DEFAULT_CONFIRM, TaskSpace
-from tdbench.store import csv_file
 from tdbench.store.confirmations import tag_of
+from tdbench.store.labelings_file import read_labelings
 from tdbench.store.library import LEAST_CONFIRM, TaskLibrary, settings_of
-
-_NUMBERS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-
-
-@dataclass(frozen=True)
-class Labelings:
-    """Labelings of a file: (m, N) labels, and a name for each."""
-
-    labels: NDArray[np.uint8]
-    names: tuple[str, ...]
 
 
 def score(
@@ -179,68 +167,5 @@ def check_space(library: TaskLibrary, space: TaskSpace) -> None:
         raise UserError(f"the library is of another space: {differ}")
 
 
-def read_labelings(path: Path, n: int, positives: int) -> Labelings:
-    """The labelings of a CSV file: a line each, N cells of 0 and 1, before them a name if there is one more cell.
-
-    A header is left out. If it has a column ``labels`` (as the CSV of a task library does), the labels are the
-    zeros and ones of that column, and the names those of a column ``name`` or ``run``.
-
-    Raises:
-        UserError: the file cannot be read, or a labeling does not have N labels with P ones.
-    """
-    try:
-        content = csv_file.read(path)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"the labelings in {path} cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    rows = [[cell.strip() for cell in cells] for cells in (content.header, *content.lines) if any(cells)]
-    if rows and "labels" in rows[0]:
-        names, labels = _of_column(rows)
-    else:
-        rows = rows[1:] if rows and _is_header(rows[0], n) else rows
-        names = [cells[0] if len(cells) == n + 1 else "" for cells in rows]
-        labels = [cells[1:] if len(cells) == n + 1 else cells for cells in rows]
-    if not labels:
-        raise UserError(f"{path} has no labelings; expected a line of {n} cells of 0 and 1 for each")
-    array = np.array([_parsed(path, i, cells, n, positives) for i, cells in enumerate(labels)], dtype=np.uint8)
-    return Labelings(array, tuple(plain_line(name, 80) or str(i + 1) for i, name in enumerate(names)))
-
-
 def _replicates(confirm: int | None, default: int) -> int:
     return default if confirm is None else whole("confirm", confirm, LEAST_CONFIRM, MOST)
-
-
-def _of_column(rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Names and labels by the columns of a header; a cell of labels is ``0 1 1`` or ``011``."""
-    header = rows[0]
-    at = header.index("labels")
-    named = next((header.index(name) for name in ("name", "run") if name in header), None)
-    lines = [cells + [""] * (len(header) - len(cells)) for cells in rows[1:]]
-    names = ["" if named is None else cells[named].removeprefix("'") for cells in lines]
-    return names, [list("".join(cells[at].removeprefix("'").split())) for cells in lines]
-
-
-def _is_header(cells: list[str], n: int) -> bool:
-    """Whether a first line has words, or the numbers of the images, where others have labels."""
-    labels = cells[-n:]
-    if labels in ([str(i) for i in range(n)], [str(i + 1) for i in range(n)]):
-        return True
-    try:
-        [float(cell) for cell in labels]
-    except ValueError:
-        return True
-    return False
-
-
-def _parsed(path: Path, i: int, cells: list[str], n: int, positives: int) -> list[int]:
-    what = f"{path}, labeling {i + 1}"
-    if len(cells) != n:
-        raise UserError(f"{what}: expected {n} labels (or a name and {n} labels), got {len(cells)} cells")
-    wrong = next((cell for cell in cells if cell not in _NUMBERS), None)
-    if wrong is not None:
-        raise UserError(f"{what}: expected labels of 0 and 1, got {echo(wrong)}")
-    labels = [_NUMBERS[cell] for cell in cells]
-    if sum(labels) != positives:
-        raise UserError(f"{what}: expected P = {positives} ones, got {sum(labels)}")
-    return labels

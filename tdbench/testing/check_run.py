@@ -28,6 +28,7 @@ from tdbench.testing.searcher_contract import SearcherContract
 
 CONTRACTS: tuple[type[Contract[Any, Any]], ...] = (SearcherContract, ReductionContract)
 START_SECONDS = 120.0
+MOST_DETAILS = 10  # lines beside it
 MOST_MESSAGE = 2000  # characters of what a check says
 
 
@@ -114,7 +115,10 @@ class CheckRun:
         except (ChannelClosed, BadMessage):
             return f"its process {child.epitaph()}"
         message = plain_line(values.get("message", ""), MOST_MESSAGE)
-        return CheckResult(name, values.get("name") == name and values.get("passed") is True, message)
+        passed = values.get("name") == name and values.get("passed") is True
+        details = values.get("details")
+        lines = details[:MOST_DETAILS] if isinstance(details, list) else []
+        return CheckResult(name, passed, message, tuple(plain_line(line, MOST_MESSAGE) for line in lines))
 
 
 def main(descriptor: int) -> None:
@@ -132,8 +136,9 @@ def main(descriptor: int) -> None:
         return
     channel.send_waiting(Message({"error": ""}))
     for result in results:
-        message = plain_line(result.message, MOST_MESSAGE)
-        channel.send_waiting(Message({"name": result.name, "passed": result.passed, "message": message}))
+        values = {"name": result.name, "passed": result.passed, "message": plain_line(result.message, MOST_MESSAGE)}
+        details = [plain_line(line, MOST_MESSAGE) for line in result.details[:MOST_DETAILS]]
+        channel.send_waiting(Message({**values, "details": details}))
     os._exit(0)  # threads and exit handlers of the plugin are no concern of ours
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from tdbench.base.arguments import members, path_text, strings, text
 from tdbench.base.errors import UserError, echo, nearest
 from tdbench.searchers.loading import load_plugins
 from tdbench.searchers.registry import Plugins, Registered
-from tdbench.testing.checks import CheckResult, ContractError, expect
+from tdbench.testing.checks import Call, CheckResult, ContractError, Watched, expect, lines_of_the_author
 
 _TEST = "test_"
 
@@ -27,13 +28,14 @@ class Subject:
     name: str
     factory: Callable[[Any], Any]
     sees_images: bool = False
+    calls: deque[Call] = field(default_factory=lambda: deque(maxlen=1))
 
     def _made(self, problem: Any, *methods: str) -> Any:
-        """What the factory makes, which must have these methods."""
+        """What the factory makes, which must have these methods. The last call of it is kept in `calls`."""
         made = self.factory(problem)
         for method in methods:
             expect(callable(getattr(made, method, None)), f"the factory made {made!r}, which has no {method}()")
-        return made
+        return Watched(made, self.calls)
 
     def _images(self, n: int, blank: bool = False) -> NDArray[np.float32] | None:
         """(n, 3, 32, 32) random or all zero images, read-only; None for a subject that is given none."""
@@ -142,10 +144,14 @@ class Contract(ABC, Generic[S, R]):
     def _result(self, name: str) -> CheckResult:
         """What comes of one check, whatever it raises."""
         check = getattr(self, _TEST + name)
+        calls = self.subject().calls
+        calls.clear()
         try:
             check()
-        except ContractError as error:
-            return CheckResult(name, False, str(error))
         except Exception as error:
-            return CheckResult(name, False, f"it raised {type(error).__name__}: {error}")
+            details = [*getattr(error, "__notes__", ()), *(f"after {call}" for call in calls)]
+            if isinstance(error, ContractError):
+                return CheckResult(name, False, str(error), tuple(details))
+            details += lines_of_the_author(error)
+            return CheckResult(name, False, f"it raised {type(error).__name__}: {error}", tuple(details))
         return CheckResult(name, True, (check.__doc__ or "").strip().partition("\n")[0])

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from tdbench.base.arguments import truth
 from tdbench.base.errors import UserError
 from tdbench.searchers.registry import Plugins, Registration
-from tdbench.searchers.searcher import Problem, Searcher
+from tdbench.searchers.searcher import Done, Problem, Searcher
 from tdbench.space.labelings import decode
 from tdbench.testing.checks import (
     CheckResult,
     expect,
+    expect_all,
     expect_numbers,
     global_random_state_left_alone,
     global_random_state_of_another_process,
@@ -35,6 +36,7 @@ class SearcherSubject(Subject):
     baseline: bool = False
     deterministic: bool = False
     reducible: bool = True
+    takes_start: bool = False
 
     def make(self, problem: Problem) -> Searcher:
         made: Searcher = self._made(replace(problem, images=self._images(problem.n_images)), "ask", "tell")
@@ -63,14 +65,15 @@ class SearcherSubject(Subject):
         if recommend:
             _check_recommendation(searcher, problem)
         for n in sizes if sizes is not None else _whole_batches(problem):
-            asked = searcher.ask(n)
-            _check_scores(asked, (n, problem.dim), f"ask({n})")
+            asked = _asked(searcher, n, problem, bool(asks))
+            if asked is None:
+                break
             asks.append(np.array(asked, dtype=np.float64))
             scores, loss = asks[-1].copy(), losses(asks[-1], rng)
             told = scores.copy(), loss.copy()
             if spoil:
                 _overwrite(asked)
-            searcher.tell(*told)
+            _tell(searcher, problem, *told)
             expect(np.array_equal(told[0], scores), "tell() changed the scores it was told")
             expect(np.array_equal(told[1], loss, equal_nan=True), "tell() changed the losses it was told")
             if spoil:
@@ -92,12 +95,14 @@ class SearcherContract(Contract[SearcherSubject, Registration]):
         sees_images: with `factory`, that it is given the images.
         deterministic: nothing in it is random.
         reducible: with `factory`, that it runs in any number of dimensions.
+        takes_start: with `factory`, that it is given labelings to begin from.
     """
 
     what = "searcher"
     baseline: bool = False
     deterministic: bool = False
     reducible: bool = True
+    takes_start: bool = False
 
     def test_asks_are_well_formed(self) -> None:
         """ask(n) gives (n, dim) numbers in [0, 1], whatever it was told."""
@@ -119,7 +124,7 @@ class SearcherContract(Contract[SearcherSubject, Registration]):
         if subject.deterministic:
             return
         one, other = subject.run(SMALL), subject.run(replace(SMALL, seed=SMALL.seed + 1))
-        same = all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+        same = len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
         expect(
             not same,
             f"seeds {SMALL.seed} and {SMALL.seed + 1} led to the same asks: draw everything random from problem.seed "
@@ -194,10 +199,13 @@ class SearcherContract(Contract[SearcherSubject, Registration]):
         problem = replace(SMALL, tasks=3, max_overlap=1)
         searcher = subject.make(problem)
         rng = np.random.default_rng(12345)
+        told = False
         for n in _whole_batches(problem):
-            asked = np.array(searcher.ask(n), dtype=np.float64)
-            _check_scores(asked, (n, problem.dim), f"ask({n})")
-            searcher.tell(asked, rng.random(n))
+            found = _asked(searcher, n, problem, told)
+            if found is None:
+                break
+            asked, told = np.array(found, dtype=np.float64), True
+            _tell(searcher, problem, asked, rng.random(n))
         recommend_many = getattr(searcher, "recommend_many", None)
         if recommend_many is not None:
             found = recommend_many(problem.tasks)
@@ -212,6 +220,19 @@ class SearcherContract(Contract[SearcherSubject, Registration]):
         avoid[0, :4] = avoid[1, 4:8] = 1
         avoid.flags.writeable = False
         self.subject().run(replace(SMALL, avoid=avoid, max_overlap=1), losses=lambda s, rng: 2 * rng.random(len(s)))
+
+    def test_several_replicates_and_a_start_work(self) -> None:
+        """Evaluations of several trainings, frozen noise, and labelings to begin from (with takes_start=True) work."""
+        subject = self.subject()
+        start = np.zeros((2, SMALL.n_images), dtype=np.uint8)
+        start[0, :4] = start[1, 4:8] = 1
+        start.flags.writeable = False
+        problem = replace(SMALL, replicates=3, noise="frozen", start=start if subject.takes_start else None)
+        _expect_same(
+            subject.run(problem),
+            subject.run(problem),
+            "made twice with the same seed, told the same losses of replicates, it asked different vectors",
+        )
 
     def test_better_than_random(self) -> None:
         """On a cheap noisy objective it finds more than random search (a baseline: not less).
@@ -266,6 +287,7 @@ class SearcherContract(Contract[SearcherSubject, Registration]):
             baseline=claims.baseline,
             deterministic=self.deterministic,
             reducible=claims.reducible,
+            takes_start=claims.takes_start,
         )
 
 
@@ -296,7 +318,8 @@ def _check_scores(scores: Any, shape: tuple[int, ...], source: str) -> None:
     """Raises ContractError unless `scores` is a numpy array of that shape with finite numbers in [0, 1]."""
     expect_numbers(scores, shape, source)
     low, high = float(scores.min()), float(scores.max())
-    expect(low >= 0 and high <= 1, f"{source} must return numbers in [0, 1], but they were from {low:g} to {high:g}")
+    message = f"{source} must return numbers in [0, 1], but they were from {low:g} to {high:g}"
+    expect_all((scores >= 0) & (scores <= 1), scores, message)
 
 
 class _Uniform:
@@ -326,7 +349,33 @@ def _overwrite(array: Array) -> None:
         array[...] = 0
 
 
+def _asked(searcher: Searcher, n: int, problem: Problem, told: bool) -> Any:
+    """What the searcher asks for, checked; None where it is done, which it may be once it was told something."""
+    try:
+        asked = searcher.ask(n)
+    except Done:
+        expect(told, f"ask({n}) raised tdbench.Done before the searcher was told anything")
+        _check_recommendation(searcher, problem)
+        return None
+    _check_scores(asked, (n, problem.dim), f"ask({n})")
+    return asked
+
+
+def _tell(searcher: Any, problem: Problem, scores: Array, loss: Array) -> None:
+    """Tell the (n,) losses, as those of single replicates where the searcher wants these."""
+    if hasattr(searcher, "tell_replicates"):
+        searcher.tell_replicates(scores, _spread(loss, problem.replicates))
+    else:
+        searcher.tell(scores, loss)
+
+
+def _spread(loss: Array, replicates: int) -> Array:
+    """(n, k) losses whose mean over k is the (n,) `loss`."""
+    return np.asarray(loss[:, None] + (np.linspace(-0.1, 0.1, replicates) if replicates > 1 else 0.0))
+
+
 def _expect_same(first: list[Array], second: list[Array], message: str) -> None:
+    expect(len(first) == len(second), f"{message} (it was done after {len(first)} asks, and then after {len(second)})")
     for step, (one, other) in enumerate(zip(first, second, strict=True), start=1):
         expect(np.array_equal(one, other), f"{message} (first in ask number {step})")
 
@@ -339,14 +388,16 @@ def _shares_found(subject: SearcherSubject, problem: Problem) -> tuple[float, fl
     best, best_loss = np.zeros(problem.dim), np.inf
     shares: list[float] = []
     for n in _whole_batches(problem):
-        scores = np.array(searcher.ask(n), dtype=np.float64)
-        _check_scores(scores, (n, problem.dim), f"ask({n})")
+        asked = _asked(searcher, n, problem, bool(shares))
+        if asked is None:
+            break
+        scores = np.array(asked, dtype=np.float64)
         found = _positives(scores, problem) @ hidden
         shares += found.tolist()
         loss = 1 - found + 0.1 * rng.standard_normal(n)
         if loss.min() < best_loss:
             best, best_loss = scores[loss.argmin()].copy(), loss.min()
-        searcher.tell(scores, loss)
+        _tell(searcher, problem, scores, loss)
     recommend = getattr(searcher, "recommend", None)
     chosen = best if recommend is None else np.asarray(recommend(), dtype=np.float64)
     return float(_positives(chosen[None], problem)[0] @ hidden), float(np.mean(shares[-problem.budget // 4 :]))

@@ -15,7 +15,7 @@ import typing
 if typing.TYPE_CHECKING:
     from tdbench.base.rng import random_labelings
     from tdbench.engine.reference import network, torch_threads
-    from tdbench.space.labelings import ablate, decode
+    from tdbench.space.labelings import ablate, count_distinct, decode
     from tdbench.toolkit.clustering import average_ablation, kmeans, mean_shift
     from tdbench.toolkit.quadratic import (
         centred,
@@ -33,6 +33,7 @@ __all__ = [
     "adam_kernel",
     "average_ablation",
     "centred",
+    "count_distinct",
     "decode",
     "descend",
     "draw_labelings",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    **dict.fromkeys(("ablate", "decode"), "space.labelings"),
+    **dict.fromkeys(("ablate", "count_distinct", "decode"), "space.labelings"),
     "random_labelings": "base.rng",
     **dict.fromkeys(("network", "torch_threads"), "engine.reference"),
     **dict.fromkeys(("adam_kernel", "tangent_kernel"), "toolkit.tangent"),

@@ -532,7 +532,7 @@ def test_check_gives_up_on_a_searcher_that_hangs_from_the_start(
     code, printed, _ = called(capsys, "check", "bad", "--plugin", plugin, "--timeout", "0.5")
     assert code == 1
     assert "did not end within 0.5 s" in printed.splitlines()[0]
-    assert printed.splitlines()[-1] == "bad does not hold the contract: 1 of 15 checks failed, 14 were not run"
+    assert printed.splitlines()[-1] == "bad does not hold the contract: 1 of 16 checks failed, 15 were not run"
 
 
 def test_check_survives_a_plugin_that_ends_the_interpreter_when_it_is_loaded(tmp_path: Path) -> None:
@@ -546,8 +546,10 @@ def test_checks_noise_does_not_reach_the_verdict(capsys: pytest.CaptureFixture[s
     plugin = bad_plugin(tmp_path, at_ask="print('noise', flush=True); raise ValueError('two\\nlines \\x1b[31mred')")
     code, printed, error = called(capsys, "check", "bad", "--plugin", plugin)
     assert (code, error) == (1, "")
-    assert len(printed.splitlines()) == len(NAMES) + 1
-    assert "noise" not in printed
+    lines = printed.splitlines()
+    assert sum(line.startswith("FAILED") for line in lines) == len(NAMES)
+    assert all(line.startswith(("FAILED", "        ")) for line in lines[:-1])
+    assert "noise" not in lines
     assert "\x1b" not in printed
 
 

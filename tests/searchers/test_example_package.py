@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from helpers import CHEAP
 
+from tdbench.searchers.scaffold import NewPlugin, NewReduction, NewSearcher, rendered
+
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = DOCS / "example-searcher"
-REDUCTION = DOCS / "example-reduction" / "my_reduction.py"
-FILES = ["my_searcher.py", "pyproject.toml", "tests/test_contract.py"]
+REDUCTION = DOCS / "example-reduction" / "waves.py"
+FILES = ["mine.py", "pyproject.toml", "tests/test_contract.py", ".github/workflows/test.yml"]
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,12 @@ def test_page_shows_the_file_as_it_is(page: str, folder: Path, name: str) -> Non
     block = re.search(rf"`{re.escape(name)}`:\n\n```\w+\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert block is not None, f"the page has no block headed `{name}`:"
     assert block[1] == (folder / name).read_text()
+
+
+@pytest.mark.parametrize(("folder", "new"), [(EXAMPLE, NewSearcher("mine")), (REDUCTION.parent, NewReduction("waves"))])
+def test_the_example_is_what_the_command_writes(folder: Path, new: NewPlugin) -> None:
+    for template, path in new.files.items():
+        assert (folder / path).read_text() == rendered(template, new.words), f"write {path} again"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +71,7 @@ def test_installed_example_is_listed_with_its_package_and_version(installed: Pat
         "from tdbench.searchers.loading import load_plugins;"
         "mine = load_plugins().searchers['mine']; print(mine.origin, mine.version)"
     )
-    assert _python(installed, "-c", code, cwd=tmp_path).split() == ["tdbench-my-searcher", "0.1.0"]
+    assert _python(installed, "-c", code, cwd=tmp_path).split() == ["tdbench-mine", "0.1.0"]
 
 
 def test_installed_example_passes_its_own_contract_test(installed: Path, tmp_path: Path) -> None:
@@ -71,13 +79,13 @@ def test_installed_example_passes_its_own_contract_test(installed: Path, tmp_pat
     output = _python(
         installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path), cwd=tmp_path
     )
-    assert "15 passed" in output
+    assert "16 passed" in output
 
 
 def test_the_file_alone_works_as_an_extra_plugin() -> None:
     from tdbench.testing import check_searcher
 
-    failed = [result for result in check_searcher("mine", [str(EXAMPLE / "my_searcher.py")]) if not result.passed]
+    failed = [result for result in check_searcher("mine", [str(EXAMPLE / "mine.py")]) if not result.passed]
     assert failed == []
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tdbench import Problem, UserError
 from tdbench.searchers import hookspecs
+from tdbench.searchers.catalogue import find_plugins
 from tdbench.searchers.loading import load_plugins
 from tdbench.searchers.registry import Plugins
 
@@ -129,10 +130,25 @@ def test_a_name_claimed_by_two_plugins_is_refused_naming_both(tmp_path: Path) ->
     assert found.searcher("random")[0].name == "random"
 
 
+def test_a_plugin_that_the_user_names_wins_over_an_installed_one_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, "mine", "register('random', Good)")
+    for _ in range(2):  # what is remembered is said again
+        found = find_plugins([path], searchers=["random"], extra_must_load=True)
+        assert found.searcher("random")[0].origin == path
+        (note,) = capsys.readouterr().err.splitlines()
+        assert note.startswith(f"note: searcher 'random' is that of {path}, given with --plugin, and not that of the")
+        assert "tdbench" in note
+    assert load_plugins([path]).searchers["random"].origin == path
+    find_plugins([path], searchers=["cmaes"])
+    assert capsys.readouterr().err == ""
+
+
 def test_a_family_claimed_by_two_plugins_refuses_its_variants(tmp_path: Path) -> None:
-    path = write(tmp_path, "first", 'register("nevergrad", Good)')
+    paths = [write(tmp_path, name, 'register("nevergrad", Good)') for name in ("first", "second")]
     with pytest.raises(UserError, match="'nevergrad' is claimed by two plugins"):
-        load_plugins([path]).searcher("nevergrad:TwoPointsDE")
+        load_plugins(paths).searcher("nevergrad:TwoPointsDE")
 
 
 def test_a_plugin_file_may_have_the_name_of_an_installed_plugin(tmp_path: Path) -> None:

@@ -12,17 +12,23 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from helpers import tdbench
+from helpers import CHEAP, as_options, tdbench
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tdbench import UserError
 from tdbench.cli import main
 from tdbench.searchers import scaffold
-from tdbench.searchers.scaffold import NewSearcher, write_package
+from tdbench.searchers.scaffold import NewPlugin, NewReduction, NewSearcher, write_package
 
 NAME = "My-own_Search2"
-FILES = {"pyproject.toml", "my_own_search2.py", "tests/test_contract.py", "README.md"}
+FILES = {
+    "pyproject.toml",
+    "my_own_search2.py",
+    "tests/test_contract.py",
+    "README.md",
+    ".github/workflows/test.yml",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -48,13 +54,13 @@ def run(*command: object, cwd: Path, **environment: str) -> str:
 
 def test_package_installs_and_passes_its_own_test(tmp_path: Path) -> None:
     pytest.importorskip("setuptools", reason="needs setuptools, to build the package without network")
-    package = write_package(NAME).resolve()
+    package = write_package(NewSearcher(NAME)).resolve()
     target = tmp_path / "installed"
     quiet = ["--quiet", "--no-index", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
     run("-m", "pip", "install", *quiet, "--target", target, package, cwd=tmp_path)
     python_path = os.pathsep.join([str(target), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     tested = run("-m", "pytest", "-q", "-W", "error", cwd=package, PYTHONPATH=python_path)
-    assert "15 passed" in tested
+    assert "16 passed" in tested
     code = (
         "from tdbench.searchers.loading import load_plugins as l; s = l().searchers[{!r}]; print(s.origin, s.version)"
     )
@@ -63,13 +69,46 @@ def test_package_installs_and_passes_its_own_test(tmp_path: Path) -> None:
 
 def test_package_is_lint_and_format_clean() -> None:
     pytest.importorskip("ruff")
-    package = write_package(NAME)
+    package = write_package(NewSearcher(NAME))
     run("-m", "ruff", "check", "--isolated", "--select", "E,F,W,I,N,UP,B,RUF", ".", cwd=package)
     run("-m", "ruff", "format", "--isolated", "--check", ".", cwd=package)
 
 
+def test_package_is_typed() -> None:
+    for package in (write_package(NewSearcher(NAME)), write_package(NewReduction("my-waves"))):
+        (module,) = package.glob("*.py")
+        run("-m", "mypy", "--strict", "--ignore-missing-imports", module.name, cwd=package)
+
+
+def test_a_package_of_a_reduction_holds_its_contract_and_can_be_searched_with(tmp_path: Path) -> None:
+    module = write_package(NewReduction("my-waves")) / "my_waves.py"
+    assert "holds the contract" in tdbench("check", "my-waves", "--plugin", module).stdout
+    settings = as_options({**CHEAP, "reduction": "my-waves:3", "plugin": module, "out": tmp_path / "out"})
+    assert "cmaes+my-waves:3" in tdbench("run", "--searcher", "cmaes", *settings).stdout
+
+
+def test_the_workflow_stops_and_says_where_pip_gets_tdbench_from() -> None:
+    text = (write_package(NewSearcher(NAME)) / ".github" / "workflows" / "test.yml").read_text()
+    assert "no package index yet" in text
+    script = (
+        text.partition("run: |\n")[2].partition("      - run")[0].replace('pip install "$TDBENCH"', "echo installed")
+    )
+    empty = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, env={"TDBENCH": ""}, check=False)
+    assert (empty.returncode, empty.stdout) == (1, "TDBENCH is empty: see .github/workflows/test.yml\n")
+    given = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, env={"TDBENCH": "x"}, check=True)
+    assert given.stdout == "installed\n"
+
+
+@pytest.mark.parametrize("name", ["problem", "reduction-problem", "register-searcher"])
+@pytest.mark.parametrize("kind", [NewSearcher, NewReduction])
+def test_a_class_never_hides_what_its_module_imports(name: str, kind: type[NewPlugin]) -> None:
+    new = kind(name)
+    assert new.class_name.endswith(("Searcher", "Reduction"))
+    assert f"class {new.class_name}:" in scaffold.rendered(f"new-{new.kind}/module.py.jinja", new.words)
+
+
 def test_package_works_as_a_file_before_it_is_installed(tmp_path: Path) -> None:
-    module = write_package(NAME) / "my_own_search2.py"
+    module = write_package(NewSearcher(NAME)) / "my_own_search2.py"
     assert "holds the contract" in tdbench("check", NAME, "--plugin", module).stdout
 
 
@@ -85,13 +124,13 @@ def test_command_writes_the_package_and_says_what_is_next(
 
 
 def test_readme_has_three_commands() -> None:
-    readme = (write_package(NAME) / "README.md").read_text()
+    readme = (write_package(NewSearcher(NAME)) / "README.md").read_text()
     assert len(readme.split("```sh\n")[1].split("```")[0].splitlines()) == 3
     assert f"tdbench run --searcher {NAME}" in readme
 
 
 def test_folder_can_be_chosen(in_empty_folder: Path) -> None:
-    assert files(write_package(NAME, in_empty_folder / "elsewhere")) == FILES
+    assert files(write_package(NewSearcher(NAME), in_empty_folder / "elsewhere")) == FILES
 
 
 @pytest.mark.parametrize(
@@ -148,7 +187,7 @@ def test_what_exists_is_left_alone(in_empty_folder: Path, existing: str) -> None
     else:
         path.symlink_to("nowhere")
     with pytest.raises(UserError, match="exists already"):
-        write_package(NAME)
+        write_package(NewSearcher(NAME))
     assert list(in_empty_folder.rglob("*")) == [path]
 
 
@@ -156,19 +195,19 @@ def test_what_exists_is_left_alone(in_empty_folder: Path, existing: str) -> None
 def test_a_folder_that_cannot_be_made(in_empty_folder: Path, to: str) -> None:
     (in_empty_folder / "file").write_text("precious")
     with pytest.raises(UserError):
-        write_package(NAME, Path(to))
+        write_package(NewSearcher(NAME), Path(to))
     assert list(in_empty_folder.rglob("*")) == [in_empty_folder / "file"]
 
 
 def test_nothing_half_written_is_left(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(new: NewSearcher, folder: Path) -> None:
+    def full(new: NewPlugin, folder: Path) -> None:
         folder.mkdir()
         (folder / "half").write_text("")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(scaffold, "_render", full)
     with pytest.raises(UserError, match="No space left"):
-        write_package(NAME)
+        write_package(NewSearcher(NAME))
     assert list(in_empty_folder.iterdir()) == []
 
 
@@ -181,10 +220,10 @@ def test_a_name_is_refused_or_gives_files_that_parse(name: str) -> None:
     assert new.module.isidentifier()
     assert not keyword.iskeyword(new.module)
     texts = {template: scaffold.rendered(template, new.words) for template in new.files}
-    tomllib.loads(texts["pyproject.toml.jinja"])
-    module = ast.parse(texts["module.py.jinja"])
+    tomllib.loads(texts["new-plugin/pyproject.toml.jinja"])
+    module = ast.parse(texts["new-searcher/module.py.jinja"])
     defined = [node.name for node in module.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     assigned = [target.id for node in module.body if isinstance(node, ast.Assign) for target in node.targets]  # type: ignore[attr-defined]
     assert defined == [new.class_name, "register_searchers"]
     assert new.class_name not in assigned
-    ast.parse(texts["test_contract.py.jinja"])
+    ast.parse(texts["new-searcher/test_contract.py.jinja"])

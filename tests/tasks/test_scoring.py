@@ -10,7 +10,8 @@ import pytest
 
 from tdbench import TaskLibrary, TaskSpace, UserError
 from tdbench.space.seal import write_new_key
-from tdbench.tasks.scoring import confirm_again, read_labelings, score, space_of
+from tdbench.store.labelings_file import read_labelings
+from tdbench.tasks.scoring import confirm_again, score, space_of
 
 SPACE = TaskSpace("digits", n=10, steps=5)
 LABELS = SPACE.random_labelings(3, seed=1)

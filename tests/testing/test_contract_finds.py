@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import tdbench
 
 from tdbench import Problem, UserError
 from tdbench.searchers.loading import load_plugins
@@ -45,6 +47,44 @@ def failures(name: str, **options: Any) -> dict[str, str]:
 )
 def test_a_misbehaving_searcher_fails_the_check_that_is_meant_for_it(name: str, check: str, said: str) -> None:
     assert said in failures(name)[check]
+
+
+def details(name: str, check: str) -> tuple[str, ...]:
+    (result,) = check_searcher(name, [FIXTURES], checks=[check])
+    assert not result.passed
+    return result.details
+
+
+def test_a_violation_shows_the_offending_values_and_the_call_that_gave_them() -> None:
+    values, call = details("out-of-range", "asks_are_well_formed")
+    assert values == "160 of 160 values: [0, 0] = 2, [0, 1] = 2, [0, 2] = 2, [0, 3] = 2, [0, 4] = 2, ..."
+    assert re.fullmatch(r"after ask\(8\) of \w+ \(misbehaving.py, line \d+\), its call number 1", call)
+
+
+def test_an_error_shows_the_lines_of_the_authors_file() -> None:
+    call, *lines = details("raises-in-tell", "asks_are_well_formed")
+    assert re.match(r"after tell\(array \(8, 20\), array \(8,\)\) of \w+ \(misbehaving.py, line \d+\)", call)
+    assert re.fullmatch(r"misbehaving.py, line \d+, in tell: raise RuntimeError\(.*\)", lines[-1])
+
+
+def test_the_command_prints_them_below_the_check() -> None:
+    printed = tdbench("check", "raises-in-tell", "--plugin", FIXTURES).stdout
+    assert re.match(r"FAILED .*raised in tell.*\n +after tell\(.*\n +misbehaving.py, line \d+, in tell: raise", printed)
+
+
+@pytest.mark.parametrize("name", ["done", "done-recommends", "each", "starts", "seven"])
+def test_optional_parts_hold_the_contract(tmp_path: Path, name: str) -> None:
+    plugin = str(shutil.copy(Path(FIXTURES).with_name("optional_parts.py"), tmp_path))
+    checks = [check for check in SearcherContract.checks() if check != "better_than_random"]
+    checks = checks[-2:-1] if name == "starts" else checks
+    failed = [result for result in check_searcher(name, [plugin], checks=checks) if not result.passed]
+    assert failed == [], failed
+
+
+def test_done_at_once_does_not() -> None:
+    plugin = str(Path(FIXTURES).with_name("optional_parts.py"))
+    (result,) = check_searcher("done-at-once", [plugin], checks=["asks_are_well_formed"])
+    assert result.message == "ask(8) raised tdbench.Done before the searcher was told anything"
 
 
 def test_harmless_names_pass_whatever_they_look_like() -> None:

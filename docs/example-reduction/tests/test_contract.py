@@ -1,0 +1,5 @@
+from tdbench.testing import ReductionContract
+
+
+class TestWaves(ReductionContract):
+    name = "waves"
