@@ -10,13 +10,13 @@ from types import ModuleType
 import pytest
 
 from tdbench import api
-from tdbench.space import similarity, task_space
+from tdbench.space import objective, similarity, task_space
 from tdbench.store import library, worth
 from tdbench.tasks import scoring
 
 
 @pytest.mark.parametrize(
-    "module", [task_space, similarity, worth, library, scoring, api], ids=lambda module: module.__name__
+    "module", [task_space, objective, similarity, worth, library, scoring, api], ids=lambda module: module.__name__
 )
 def test_the_examples_give_what_they_show(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

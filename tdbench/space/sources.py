@@ -158,7 +158,7 @@ def _names(path: Path, array: NDArray[Any]) -> tuple[str, ...]:
 
 
 def _cifar(name: str, folder: Path, download: bool) -> Source:
-    datasets = _torchvision_datasets()
+    datasets = torchvision_datasets()
     cls = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
     try:
         parts = [cls(root=str(folder), train=train, download=download) for train in (True, False)]
@@ -179,7 +179,7 @@ def _cifar(name: str, folder: Path, download: bool) -> Source:
     return Source(name, to_rgb32(images), labels, tuple(parts[0].classes))
 
 
-def _torchvision_datasets() -> types.ModuleType:
+def torchvision_datasets() -> types.ModuleType:
     """torchvision.datasets, also with a CPU-only torch.
 
     torchvision's wheels register fake kernels for operators that only their CUDA build has, so with a CPU-only torch

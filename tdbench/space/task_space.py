@@ -26,6 +26,7 @@ from tdbench.space.evaluate import Evaluator
 from tdbench.space.executor import LocalExecutor, Request
 from tdbench.space.image_set import ImageSet, standardize
 from tdbench.space.labelings import decode
+from tdbench.space.objective import Objective
 from tdbench.space.references import ReferenceTask
 from tdbench.space.score import BLIND_SEEDS
 from tdbench.space.seal import Key
@@ -257,6 +258,19 @@ class TaskSpace(ImageSet):
         request = Request(self, checked, self.confirm_seeds(len(checked), replicates, key))
         values = self._evaluator.evaluate([request])[0]
         return values[0] if array.ndim == 1 else values
+
+    def objective(self, *, replicates: int = 1, noise: str = "fresh", seed: int = 0) -> Objective:
+        """The loss of this space as a function of N real scores, for optimizers that are no plugins of tdbench.
+
+        Args:
+            replicates: trainings for each evaluation.
+            noise: ``fresh`` or ``frozen``, see `taskness`.
+            seed: which run's fresh replicates to take, 0 to 2**32 - 1.
+
+        Raises:
+            UserError: an argument of a wrong type or out of range.
+        """
+        return Objective(self, replicates, noise, seed)
 
     def told_seeds(self, evaluations: Any, replicates: int, noise: str, run_seed: int) -> NDArray[np.uint64]:
         """(n, replicates) replicate seeds of the evaluations with these indices (definitions, section 5)."""

@@ -259,9 +259,9 @@ def md5(path):
 
 @pytest.fixture
 def datasets():
-    from tdbench.space.sources import _torchvision_datasets
+    from tdbench.space.sources import torchvision_datasets
 
-    return _torchvision_datasets()
+    return torchvision_datasets()
 
 
 @pytest.fixture
@@ -367,7 +367,7 @@ def test_a_download_into_a_folder_that_cannot_be_made_is_one_line(tmp_path, data
 
 
 def test_torchvision_is_imported_in_a_fresh_process_beside_this_torch():
-    code = "from tdbench.space.sources import _torchvision_datasets as d; print(d().CIFAR100.__name__, d() is d())"
+    code = "from tdbench.space.sources import torchvision_datasets as d; print(d().CIFAR100.__name__, d() is d())"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("CIFAR100 True", 0), done.stderr
 

@@ -1,0 +1,3 @@
+from ._task_discovery import Problem
+
+__all__ = ["Problem"]
