@@ -9,12 +9,13 @@ from __future__ import annotations
 import typing
 
 if typing.TYPE_CHECKING:
-    from tdbench.api import bench, run
-    from tdbench.base.errors import UserError
+    from tdbench.api import bench, discover, load, run
+    from tdbench.base.errors import Stopped, UserError
     from tdbench.engine.protocol import TrainingProtocol
     from tdbench.searchers.hookspecs import RegisterReduction, RegisterSearcher, hookimpl
     from tdbench.searchers.reduction import Reduction, ReductionProblem
     from tdbench.searchers.searcher import Problem, Searcher
+    from tdbench.settings import RunProgress
     from tdbench.space.task_space import TaskSpace
     from tdbench.store.library import TaskLibrary
 
@@ -24,17 +25,22 @@ __all__ = [
     "ReductionProblem",
     "RegisterReduction",
     "RegisterSearcher",
+    "RunProgress",
     "Searcher",
+    "Stopped",
     "TaskLibrary",
     "TaskSpace",
     "TrainingProtocol",
     "UserError",
     "bench",
+    "discover",
     "hookimpl",
+    "load",
     "run",
 ]
 
 _LAZY = {
+    "Stopped": "base.errors.Stopped",
     "UserError": "base.errors.UserError",
     "Problem": "searchers.searcher.Problem",
     "Searcher": "searchers.searcher.Searcher",
@@ -47,6 +53,8 @@ _LAZY = {
     "TaskSpace": "space.task_space.TaskSpace",
     "TrainingProtocol": "engine.protocol.TrainingProtocol",
     "Protocol": "engine.protocol.TrainingProtocol",  # its name in 0.1.0
+    "RunProgress": "settings.RunProgress",
+    "load": "api.load",
     "run": "api.run",
     "bench": "api.bench",
     "discover": "api.discover",

@@ -9,17 +9,21 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from tdbench.arena.campaign import default_engine, run_all
 from tdbench.base.arguments import members, whole
 from tdbench.base.errors import UserError, echo, nearest
+from tdbench.base.files import write_bytes
 from tdbench.base.stats import Estimate
+from tdbench.keywords import BenchKeywords, DiscoverKeywords, RunKeywords
 from tdbench.leaderboard.threshold import checked_threshold, task_threshold
-from tdbench.report.pictures import write_run_picture
+from tdbench.report.folder import ResultsFolder
+from tdbench.report.notebook import result_figure
+from tdbench.report.pictures import figure_png
 from tdbench.searchers.catalogue import find_plugins
 from tdbench.searchers.reduction import IDENTITY
-from tdbench.settings import MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
+from tdbench.settings import DEFAULT_OUT, MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
 from tdbench.space.sources import load_source
 from tdbench.store.curves import RememberedTrainings
 from tdbench.store.result import Result, picture_path
@@ -28,7 +32,9 @@ RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
 OPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Options))
 
 
-def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, **settings: Any) -> Result:
+def run(
+    searcher: str = "twopointsde", *, threshold: float | str | None = None, **settings: Unpack[RunKeywords]
+) -> Result:
     """Run one searcher on one space, as `tdbench run` does.
 
     >>> import tempfile
@@ -39,17 +45,20 @@ def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, 
     >>> result.labels.shape, int(result.labels.sum())  # the labeling that was found: 2 positives of 10 images
     ((10,), 2)
 
+    The same settings give the result that is there, without searching again: a cell of a notebook may be run twice.
+
     Args:
         searcher: its name, as `tdbench searchers` lists it.
         threshold: T_task; the labeling that was found counts as a task if its confirmed taskness is above it. A number
             from -1 to 1, ``auto`` to calibrate it on random labelings of the run's setting, or None to leave it out.
             It changes nothing else in the result.
-        settings: any field of `RunSettings` and `Options` by name.
+        settings: any field of `RunSettings` and `Options` by name. ``again=True`` runs a finished run once more.
 
     Raises:
-        UserError: settings that cannot be run; an earlier run of the same settings that was interrupted, without
-            ``resume=True``; or one that is finished, without ``resume=True`` (which returns its result) or
-            ``again=True`` (which runs it once more).
+        UserError: settings that cannot be run; or an earlier run of the same settings that was interrupted, without
+            ``resume=True``.
+        Stopped: `on_batch` returned False, or `max_seconds` are over. What was evaluated is kept; the same call with
+            ``resume=True`` goes on, to the same result.
     """
     if settings.get("tasks"):
         raise UserError("run recommends one labeling; discover finds several tasks")
@@ -57,7 +66,11 @@ def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, 
 
 
 def discover(
-    searcher: str = "twopointsde", tasks: int = 16, *, threshold: float | str | None = None, **settings: Any
+    searcher: str = "twopointsde",
+    tasks: int = 16,
+    *,
+    threshold: float | str | None = None,
+    **settings: Unpack[DiscoverKeywords],
 ) -> Result:
     """Search one space for several labelings, different from each other, as `tdbench discover` does.
 
@@ -80,7 +93,7 @@ def discover(
         A result whose `library` has the labelings; its row's ``told`` and ``confirmed`` are told and confirmed QD.
 
     Raises:
-        UserError: as `run`.
+        UserError, Stopped: as `run`.
     """
     return _one_run({"searcher": searcher, "tasks": whole("tasks", tasks, 1, MOST_TASKS), **settings}, threshold)
 
@@ -89,7 +102,7 @@ def _one_run(settings: dict[str, Any], threshold: float | str | None) -> Result:
     threshold = None if threshold is None else checked_threshold(threshold)
     run_settings, options = split_settings(settings)
     plugins = find_plugins(options.plugins, searchers=[run_settings.searcher], extra_must_load=True)
-    result = run_all([run_settings], options, plugins, finished_is_error=True)[0]
+    result = run_all([run_settings], options, plugins, one_run=True)[0]
     result = replace(result, picture=write_picture(result, options))
     return replace(result, threshold=_t_task(threshold, result, run_settings, options))
 
@@ -103,7 +116,7 @@ def bench(
     ratio: int | Sequence[int] = 4,
     reductions: str | Sequence[str] = IDENTITY,
     tasks: int | Sequence[int] = 0,
-    **settings: Any,
+    **settings: Unpack[BenchKeywords],
 ) -> list[Result]:
     """Run every searcher with every reduction on every space with every seed, in lockstep, as `tdbench bench` does.
 
@@ -126,6 +139,7 @@ def bench(
 
     Raises:
         UserError: settings that cannot be run, or interrupted runs without ``resume=True``.
+        Stopped: as `run`; it stops all runs.
     """
     for one, several in (("searcher", "searchers"), ("reduction", "reductions"), ("seed", "seeds")):
         if one in settings:
@@ -158,6 +172,15 @@ def bench(
     return run_all(list(dict.fromkeys(runs)), options, plugins)
 
 
+def load(folder: str | os.PathLike[str] = DEFAULT_OUT) -> ResultsFolder:
+    """The results in an output folder, or in a folder of leaderboards: runs, leaderboard and evaluations as DataFrames.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    return ResultsFolder(folder)
+
+
 def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
     """Settings by name, divided between the two dataclasses. Raises UserError for a name that neither has."""
     for name in settings:
@@ -172,18 +195,8 @@ def write_picture(result: Result, options: Options) -> Path | None:
     """Write the picture of what a run found; None if it found nothing. Raises UserError if it cannot be written."""
     if result.labels is None:
         return None
-    row = result.row
-    path = picture_path(options.folder, result.space.name, row.searcher, row.run)
-    write_run_picture(
-        path,
-        result.space.pixels,
-        result.labels,
-        result.told,
-        title=f"{row.searcher} on {row.data}, N = {row.n}, 1:{row.ratio}",
-        told=row.told,
-        confirmed=row.confirmed,
-        confirmed_se=row.confirmed_se,
-    )
+    path = picture_path(options.folder, result.space.name, result.row.searcher, result.row.run)
+    write_bytes(path, figure_png(result_figure(result)))
     return path
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -194,6 +195,27 @@ class RunSettings(SpaceSettings):
 
 
 @dataclass(frozen=True)
+class RunProgress:
+    """How far a run has come, as `on_batch` is told after each batch of evaluations.
+
+    Attributes:
+        run: its id, as the leaderboard has it.
+        searcher: with its reduction, as leaderboards call it.
+        seed: the run seed.
+        evaluations: committed so far, and so kept whatever happens.
+        budget: evaluations of the whole run.
+        best_told: the highest taskness that the searcher was told so far.
+    """
+
+    run: str
+    searcher: str
+    seed: int
+    evaluations: int
+    budget: int
+    best_told: float
+
+
+@dataclass(frozen=True)
 class Options:
     """How to get there: none of it changes a result.
 
@@ -213,6 +235,9 @@ class Options:
             from the space seed. Its seal must be the `sealed` of the settings.
         references: which reference tasks are confirmed beside the results: ``all``, ``few``, ``none``, or ``auto``,
             which is ``all`` where they cost at most as many trainings as the search, else ``few``.
+        max_seconds: stop after so many seconds of search and confirmation; None sets no limit.
+        on_batch: called with a `RunProgress` after each batch of a run is committed; it stops all runs of the call by
+            returning False. What it raises ends the call as well.
     """
 
     out: str | os.PathLike[str] = DEFAULT_OUT
@@ -229,6 +254,8 @@ class Options:
     progress: bool = False
     sealed: str | os.PathLike[str] | None = None
     references: str = "auto"
+    max_seconds: float | None = None
+    on_batch: Callable[[RunProgress], bool | None] | None = None
 
     def __post_init__(self) -> None:
         plugins = (self.plugins,) if isinstance(self.plugins, str | os.PathLike) else self.plugins
@@ -245,6 +272,10 @@ class Options:
             set_fields(self, **{name: whole(shown(name), getattr(self, name), 1, most)})
         for name in ("ask_timeout", "start_timeout"):
             set_fields(self, **{name: real(shown(name), getattr(self, name), "a number above 0", MOST)})
+        if self.max_seconds is not None:
+            set_fields(self, max_seconds=real("max-seconds", self.max_seconds, "a number above 0"))
+        if self.on_batch is not None and not callable(self.on_batch):
+            raise UserError(f"on_batch must be a function of a RunProgress, got {echo(self.on_batch)}")
         for name in ("resume", "again", "download", "progress"):
             set_fields(self, **{name: truth(name, getattr(self, name))})
 

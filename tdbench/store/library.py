@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -328,6 +329,9 @@ class TaskLibrary:
         s = self.settings
         where = f"{s.data}, n={s.n}, ratio={s.ratio}, seed={s.space_seed}, identity={self.space}"
         return f"TaskLibrary({len(self)} of {self.tasks} tasks, {where})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.to_dataframe().drop(columns='labels').to_html()}"
 
     def _fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
