@@ -15,8 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tdbench.base.arguments import members, path_text, real, set_fields, shown, text, truth, whole
-from tdbench.base.errors import UserError, echo
+from tdbench.base.arguments import members, path_text, real, set_fields, text, truth, whole
+from tdbench.base.errors import UserError, echo, setting
 from tdbench.engine import check_engine
 from tdbench.searchers.reduction import IDENTITY, full_name
 from tdbench.space.references import CHOICES as REFERENCES
@@ -126,7 +126,7 @@ class RunSettings(SpaceSettings):
         if not self.tasks:
             for name, value in ONE_LABELING.items():
                 if getattr(self, name) != value:
-                    raise UserError(f"{shown(name)} is for runs that discover several tasks; give tasks, such as 16")
+                    raise UserError(f"{setting(name)} is for runs that discover several tasks; give tasks, such as 16")
             return
         if race_share(self.recommend) is not None:
             raise UserError(
@@ -262,18 +262,18 @@ class Options:
         set_fields(
             self,
             out=path_text("out", self.out),
-            data_dir=None if self.data_dir is None else path_text("data-dir", self.data_dir),
+            data_dir=None if self.data_dir is None else path_text(setting("data_dir"), self.data_dir),
             plugins=tuple(path_text("a plugin", plugin) for plugin in members("plugins", plugins)),
             threads=None if self.threads is None else whole("threads", self.threads, 1, 4096),
             sealed=None if self.sealed is None else path_text("sealed (a key file)", self.sealed),
             references=text("references", self.references, REFERENCES),
         )
         for name, most in (("memory_limit", 10**9), ("workers", MOST)):
-            set_fields(self, **{name: whole(shown(name), getattr(self, name), 1, most)})
+            set_fields(self, **{name: whole(setting(name), getattr(self, name), 1, most)})
         for name in ("ask_timeout", "start_timeout"):
-            set_fields(self, **{name: real(shown(name), getattr(self, name), "a number above 0", MOST)})
+            set_fields(self, **{name: real(setting(name), getattr(self, name), "a number above 0", MOST)})
         if self.max_seconds is not None:
-            set_fields(self, max_seconds=real("max-seconds", self.max_seconds, "a number above 0"))
+            set_fields(self, max_seconds=real(setting("max_seconds"), self.max_seconds, "a number above 0"))
         if self.on_batch is not None and not callable(self.on_batch):
             raise UserError(f"on_batch must be a function of a RunProgress, got {echo(self.on_batch)}")
         for name in ("resume", "again", "download", "progress"):

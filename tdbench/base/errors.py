@@ -46,6 +46,11 @@ def on_command_line() -> Iterator[None]:
         _command_line = before
 
 
+def setting(name: str) -> str:
+    """The name of a setting as the user has it: ``max-similarity`` on the command line, else ``max_similarity``."""
+    return name.replace("_", "-") if _command_line else name
+
+
 def in_python(text: str) -> str:
     """A message with the arguments of Python instead of the options of the command line."""
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tdbench.base.arguments import path_text, set_fields, text, whole
-from tdbench.base.errors import UserError, echo
+from tdbench.base.errors import UserError, echo, setting
 from tdbench.space.labelings import LabelVectors
 from tdbench.space.references import ReferenceTask
 from tdbench.space.score import standard_error
@@ -350,7 +350,7 @@ class TaskLibrary:
                     f"labelings {other + 1} and {i + 1} are the same task"
                     if most > 1 - 1e-9
                     else f"labelings {other + 1} and {i + 1} have similarity {most:.3f}, "
-                    f"max-similarity is {self.max_similarity:g}"
+                    f"{setting('max_similarity')} is {self.max_similarity:g}"
                 )
 
     def _check_comparable(self, other: TaskLibrary) -> None:
