@@ -9,12 +9,13 @@ from __future__ import annotations
 import typing
 
 if typing.TYPE_CHECKING:
-    from tdbench.api import bench, run
-    from tdbench.base.errors import UserError
+    from tdbench.api import bench, discover, load, run
+    from tdbench.base.errors import Stopped, UserError
     from tdbench.engine.protocol import TrainingProtocol
     from tdbench.searchers.hookspecs import RegisterReduction, RegisterSearcher, hookimpl
     from tdbench.searchers.reduction import Reduction, ReductionProblem
     from tdbench.searchers.searcher import Done, Problem, Searcher
+    from tdbench.settings import RunProgress
     from tdbench.space.task_space import TaskSpace
     from tdbench.store.library import TaskLibrary
     from tdbench.store.merge import merge
@@ -26,18 +27,23 @@ __all__ = [
     "ReductionProblem",
     "RegisterReduction",
     "RegisterSearcher",
+    "RunProgress",
     "Searcher",
+    "Stopped",
     "TaskLibrary",
     "TaskSpace",
     "TrainingProtocol",
     "UserError",
     "bench",
+    "discover",
     "hookimpl",
+    "load",
     "merge",
     "run",
 ]
 
 _LAZY = {
+    "Stopped": "base.errors.Stopped",
     "UserError": "base.errors.UserError",
     "Done": "searchers.searcher.Done",
     "Problem": "searchers.searcher.Problem",
@@ -51,6 +57,8 @@ _LAZY = {
     "TaskSpace": "space.task_space.TaskSpace",
     "TrainingProtocol": "engine.protocol.TrainingProtocol",
     "Protocol": "engine.protocol.TrainingProtocol",  # its name in 0.1.0
+    "RunProgress": "settings.RunProgress",
+    "load": "api.load",
     "run": "api.run",
     "bench": "api.bench",
     "discover": "api.discover",

@@ -11,23 +11,27 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from tdbench.arena.campaign import default_engine, run_all
 from tdbench.arena.in_process import Trial, registration_of, run_here
 from tdbench.arena.shards import Shard
-from tdbench.base.arguments import members, path_text, shown, truth, whole
-from tdbench.base.errors import UserError, echo, nearest
+from tdbench.base.arguments import members, path_text, truth, whole
+from tdbench.base.errors import UserError, echo, nearest, setting
+from tdbench.base.files import write_bytes
 from tdbench.base.stats import Estimate
 from tdbench.cluster import chosen_engine, open_clusters
+from tdbench.keywords import BenchKeywords, DiscoverKeywords, RunKeywords
 from tdbench.leaderboard.threshold import checked_threshold, task_threshold
-from tdbench.report.pictures import write_run_picture
+from tdbench.report.folder import ResultsFolder
+from tdbench.report.notebook import result_figure
+from tdbench.report.pictures import figure_png
 from tdbench.searchers.catalogue import find_plugins
 from tdbench.searchers.loading import load_plugins
 from tdbench.searchers.reduction import IDENTITY
 from tdbench.searchers.registry import Plugins
 from tdbench.searchers.searcher import Problem
-from tdbench.settings import DEFAULT_BATCH, MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
+from tdbench.settings import DEFAULT_BATCH, DEFAULT_OUT, MOST, MOST_TASKS, ONE_LABELING, Options, RunSettings
 from tdbench.space.settings import SpaceSettings
 from tdbench.space.sources import load_source
 from tdbench.space.task_space import TaskSpace
@@ -43,7 +47,9 @@ RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunSettings))
 OPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Options))
 
 
-def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, **settings: Any) -> Result:
+def run(
+    searcher: str = "twopointsde", *, threshold: float | str | None = None, **settings: Unpack[RunKeywords]
+) -> Result:
     """Run one searcher on one space, as `tdbench run` does.
 
     >>> import tempfile
@@ -54,17 +60,20 @@ def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, 
     >>> result.labels.shape, int(result.labels.sum())  # the labeling that was found: 2 positives of 10 images
     ((10,), 2)
 
+    The same settings give the result that is there, without searching again: a cell of a notebook may be run twice.
+
     Args:
         searcher: its name, as `tdbench searchers` lists it.
         threshold: T_task; the labeling that was found counts as a task if its confirmed taskness is above it. A number
             from -1 to 1, ``auto`` to calibrate it on random labelings of the run's setting, or None to leave it out.
             It changes nothing else in the result.
-        settings: any field of `RunSettings` and `Options` by name.
+        settings: any field of `RunSettings` and `Options` by name. ``again=True`` runs a finished run once more.
 
     Raises:
-        UserError: settings that cannot be run; an earlier run of the same settings that was interrupted, without
-            ``resume=True``; or one that is finished, without ``resume=True`` (which returns its result) or
-            ``again=True`` (which runs it once more).
+        UserError: settings that cannot be run; or an earlier run of the same settings that was interrupted, without
+            ``resume=True``.
+        Stopped: `on_batch` returned False, or `max_seconds` are over. What was evaluated is kept; the same call with
+            ``resume=True`` goes on, to the same result.
     """
     if not isinstance(searcher, str) and callable(searcher):
         raise UserError(
@@ -77,7 +86,11 @@ def run(searcher: str = "twopointsde", *, threshold: float | str | None = None, 
 
 
 def discover(
-    searcher: str = "twopointsde", tasks: int = 16, *, threshold: float | str | None = None, **settings: Any
+    searcher: str = "twopointsde",
+    tasks: int = 16,
+    *,
+    threshold: float | str | None = None,
+    **settings: Unpack[DiscoverKeywords],
 ) -> Result:
     """Search one space for several labelings, different from each other, as `tdbench discover` does.
 
@@ -100,7 +113,7 @@ def discover(
         A result whose `library` has the labelings; its row's ``told`` and ``confirmed`` are told and confirmed QD.
 
     Raises:
-        UserError: as `run`.
+        UserError, Stopped: as `run`.
     """
     return _one_run({"searcher": searcher, "tasks": whole("tasks", tasks, 1, MOST_TASKS), **settings}, threshold)
 
@@ -152,7 +165,7 @@ def _one_run(settings: dict[str, Any], threshold: float | str | None) -> Result:
     plugins = find_plugins(options.plugins, searchers=[run_settings.searcher], extra_must_load=True)
     [run_settings] = _with_batches([run_settings], settings.get("batch"), plugins)
     with open_clusters():
-        result = run_all([run_settings], options, plugins, finished_is_error=True)[0]
+        result = run_all([run_settings], options, plugins, one_run=True)[0]
         result = replace(result, picture=write_picture(result, options))
         return replace(result, threshold=_t_task(threshold, result, run_settings, options))
 
@@ -167,7 +180,7 @@ def bench(
     reductions: str | Sequence[str] = IDENTITY,
     tasks: int | Sequence[int] = 0,
     shard: str | None = None,
-    **settings: Any,
+    **settings: Unpack[BenchKeywords],
 ) -> list[Result]:
     """Run every searcher with every reduction on every space with every seed, in lockstep, as `tdbench bench` does.
 
@@ -192,6 +205,7 @@ def bench(
 
     Raises:
         UserError: settings that cannot be run, or interrupted runs without ``resume=True``.
+        Stopped: as `run`; it stops all runs.
     """
     for one, several in (("searcher", "searchers"), ("reduction", "reductions"), ("seed", "seeds")):
         if one in settings:
@@ -265,7 +279,9 @@ def transfer(
         raise UserError(f"unknown setting {echo(unknown[0])}{nearest(unknown[0], known)}")
     if found is not None and given[SpaceSettings]:
         name = next(iter(given[SpaceSettings]))
-        raise UserError(f"the library has its own {shown(name)}; {shown(name)} is for an image set without a library")
+        raise UserError(
+            f"the library has its own {setting(name)}; {setting(name)} is for an image set without a library"
+        )
     options, chosen = Options(**given[Options]), TransferSettings(**given[TransferSettings])
     named: dict[str, Any] = {} if where is None or found is not None else {"data": where}
     space = SpaceSettings(**given[SpaceSettings], **named)
@@ -295,6 +311,15 @@ def _field_names(kind: type[Any]) -> list[str]:
 
 def _fields_of(kind: type[Any], settings: dict[str, Any]) -> dict[str, Any]:
     return {name: settings[name] for name in _field_names(kind) if name in settings}
+
+
+def load(folder: str | os.PathLike[str] = DEFAULT_OUT) -> ResultsFolder:
+    """The results in an output folder, or in a folder of leaderboards: runs, leaderboard and evaluations as DataFrames.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    return ResultsFolder(folder)
 
 
 def split_settings(settings: dict[str, Any]) -> tuple[RunSettings, Options]:
@@ -330,18 +355,8 @@ def write_picture(result: Result, options: Options) -> Path | None:
     """Write the picture of what a run found; None if it found nothing. Raises UserError if it cannot be written."""
     if result.labels is None:
         return None
-    row = result.row
-    path = picture_path(options.folder, result.space.name, row.searcher, row.run)
-    write_run_picture(
-        path,
-        result.space.pixels,
-        result.labels,
-        result.told,
-        title=f"{row.searcher} on {row.data}, N = {row.n}, 1:{row.ratio}",
-        told=row.told,
-        confirmed=row.confirmed,
-        confirmed_se=row.confirmed_se,
-    )
+    path = picture_path(options.folder, result.space.name, result.row.searcher, result.row.run)
+    write_bytes(path, figure_png(result_figure(result)))
     return path
 
 

@@ -9,13 +9,14 @@ import json
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tdbench.base.arguments import members, path_text, real, set_fields, shown, text, truth, whole
-from tdbench.base.errors import UserError, echo
+from tdbench.base.arguments import members, path_text, real, set_fields, text, truth, whole
+from tdbench.base.errors import UserError, echo, setting
 from tdbench.base.files import check_target
 from tdbench.cluster.spec import Cluster
 from tdbench.engine import check_engine
@@ -132,7 +133,7 @@ class RunSettings(SpaceSettings):
         if not self.tasks:
             for name, value in ONE_LABELING.items():
                 if getattr(self, name) != value:
-                    raise UserError(f"{shown(name)} is for runs that discover several tasks; give tasks, such as 16")
+                    raise UserError(f"{setting(name)} is for runs that discover several tasks; give tasks, such as 16")
             return
         if race_share(self.recommend) is not None:
             raise UserError(
@@ -201,6 +202,27 @@ class RunSettings(SpaceSettings):
 
 
 @dataclass(frozen=True)
+class RunProgress:
+    """How far a run has come, as `on_batch` is told after each batch of evaluations.
+
+    Attributes:
+        run: its id, as the leaderboard has it.
+        searcher: with its reduction, as leaderboards call it.
+        seed: the run seed.
+        evaluations: committed so far, and so kept whatever happens.
+        budget: evaluations of the whole run.
+        best_told: the highest taskness that the searcher was told so far.
+    """
+
+    run: str
+    searcher: str
+    seed: int
+    evaluations: int
+    budget: int
+    best_told: float
+
+
+@dataclass(frozen=True)
 class Options:
     """How to get there: none of it changes a result.
 
@@ -226,6 +248,9 @@ class Options:
         searcher_log: a file to which all that searchers and reductions print and log is appended.
         references: which reference tasks are confirmed beside the results: ``all``, ``few``, ``none``, or ``auto``,
             which is ``all`` where they cost at most as many trainings as the search, else ``few``.
+        max_seconds: stop after so many seconds of search and confirmation; None sets no limit.
+        on_batch: called with a `RunProgress` after each batch of a run is committed; it stops all runs of the call by
+            returning False. What it raises ends the call as well.
     """
 
     out: str | os.PathLike[str] = DEFAULT_OUT
@@ -245,13 +270,15 @@ class Options:
     start: str | os.PathLike[str] | None = None
     searcher_log: str | os.PathLike[str] | None = None
     references: str = "auto"
+    max_seconds: float | None = None
+    on_batch: Callable[[RunProgress], bool | None] | None = None
 
     def __post_init__(self) -> None:
         plugins = (self.plugins,) if isinstance(self.plugins, str | os.PathLike) else self.plugins
         set_fields(
             self,
             out=path_text("out", self.out),
-            data_dir=None if self.data_dir is None else path_text("data-dir", self.data_dir),
+            data_dir=None if self.data_dir is None else path_text(setting("data_dir"), self.data_dir),
             plugins=tuple(path_text("a plugin", plugin) for plugin in members("plugins", plugins)),
             threads=None if self.threads is None else whole("threads", self.threads, 1, 4096),
             cluster=Cluster.of(self.cluster),
@@ -261,9 +288,13 @@ class Options:
             references=text("references", self.references, REFERENCES),
         )
         for name, most in (("memory_limit", 10**9), ("workers", MOST)):
-            set_fields(self, **{name: whole(shown(name), getattr(self, name), 1, most)})
+            set_fields(self, **{name: whole(setting(name), getattr(self, name), 1, most)})
         for name in ("ask_timeout", "start_timeout"):
-            set_fields(self, **{name: real(shown(name), getattr(self, name), "a number above 0", MOST)})
+            set_fields(self, **{name: real(setting(name), getattr(self, name), "a number above 0", MOST)})
+        if self.max_seconds is not None:
+            set_fields(self, max_seconds=real(setting("max_seconds"), self.max_seconds, "a number above 0"))
+        if self.on_batch is not None and not callable(self.on_batch):
+            raise UserError(f"on_batch must be a function of a RunProgress, got {echo(self.on_batch)}")
         for name in ("resume", "again", "download", "progress"):
             set_fields(self, **{name: truth(name, getattr(self, name))})
 

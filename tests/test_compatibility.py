@@ -111,9 +111,8 @@ def test_runs_that_it_began_end_as_it_would_have_ended_them(tmp_path: Path, plai
 def test_a_finished_run_of_its_log_is_not_run_again(tmp_path: Path, plainest: None) -> None:
     shutil.copy(OLD / "log.sqlite", tmp_path)
     cheap = {"n": 10, "steps": 6, "confirm": 4, "batch": 10, "budget": 60, "engine": "native", "device": "cpu"}
-    with pytest.raises(tdbench.UserError, match="this run is finished"):
-        tdbench.run("random", **cheap, out=tmp_path)
-    result = tdbench.run("random", **cheap, out=tmp_path, resume=True)
+    result = tdbench.run("random", **cheap, out=tmp_path)
+    assert result.was_finished
     assert result.row in read_rows(next((OLD / "leaderboards").glob("*.csv")))
 
 

@@ -45,12 +45,16 @@ def run_all(
     campaign: Sequence[RunSettings],
     options: Options,
     plugins: Plugins,
-    finished_is_error: bool = False,
+    one_run: bool = False,
     shard: Shard | None = None,
 ) -> list[Result]:
     """Play the shard's runs that are not finished, confirm the reference tasks, and return every result in order.
 
     Nothing is written before all settings have been checked.
+
+    Args:
+        one_run: whether the one run that there is is meant, not a row of a benchmark: to resume it under another key
+            or on another engine is an error, also where it is finished.
     """
     for settings in campaign:
         _check_names(settings, plugins)
@@ -67,7 +71,7 @@ def run_all(
         libraries: dict[str, TaskLibrary] = {}  # run -> what it discovered
         store = stack.enter_context(Store(options.folder))
         stack.enter_context(store.lock(_unfinished_keys(entries, store, options)))
-        live = list(_prepare(entries, plugins, store, options, finished_is_error))
+        live = list(_prepare(entries, plugins, store, options, one_run))
         todo = [run for run in live if not run.record.ended]
         total = sum(run.settings.budget for run in todo)
         progress = stack.enter_context(Progress(total, options.progress))
@@ -101,6 +105,7 @@ def run_all(
                 log=store.path,
                 picture=None,
                 replaced=row.run in replaced,
+                was_finished=run.record.ended,
                 library=libraries.get(row.run),
                 library_path=_library_file(run, options) if row.run in libraries else None,
             )
@@ -186,23 +191,18 @@ def _prepare(
     plugins: Plugins,
     store: Store,
     options: Options,
-    finished_is_error: bool,
+    one_run: bool,
 ) -> Iterator[LiveRun]:
     """The runs with their records: begun, to be resumed, or finished. Checks them all before it begins any."""
     plans: list[tuple[RunSettings, TaskSpace, RunRecord | None, str, int]] = []
-    known = _Known(store, options, finished_is_error)
-    check_seals([settings for settings, _ in entries], store.runs(), options, finished_is_error)
+    known = _Known(store, options, one_run)
+    check_seals([settings for settings, _ in entries], store.runs(), options, one_run)
     for settings, space in entries:
         record = _latest(settings, space, store)
         known.check(settings, space, record)
         key, attempt = settings.key(space), 1
         if record is not None and record.ended and options.again:
             key, attempt, record = record.key, record.attempt + 1, None
-        elif record is not None and record.ended and finished_is_error and not options.resume:
-            raise UserError(
-                f"this run is finished ({_outcome(record, store)}); --resume prints its result, --again runs it once "
-                "more"
-            )
         elif record is not None and not record.ended and not options.resume:
             done = store.evaluated(record.id)
             raise UserError(
@@ -323,10 +323,6 @@ def _recorded_engine(record: RunRecord, options: Options) -> Engine:
             "here, so its numbers would differ; run it anew with --again or another --out"
         )
     return engine
-
-
-def _outcome(record: RunRecord, store: Store) -> str:
-    return record.status if record.status != "ok" else f"confirmed {store.row(record).confirmed:.3f}"
 
 
 def _confirm_references(arena: Arena, runs: Sequence[LiveRun], campaign: Sequence[RunSettings]) -> None:

@@ -12,7 +12,7 @@ import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from typing import Any
@@ -26,10 +26,11 @@ from tdbench.arena.outcome import leaderboard_row
 from tdbench.arena.worker import Limits, ReductionWorker, SearcherWorker, WorkerFailure
 from tdbench.base import environment
 from tdbench.base.channel import wait
+from tdbench.base.errors import Stopped
 from tdbench.base.progress import Progress
 from tdbench.cluster import ClusterEngine
 from tdbench.engine import Engine
-from tdbench.settings import Options
+from tdbench.settings import Options, RunProgress
 from tdbench.space.evaluate import Evaluation, Evaluator
 from tdbench.space.executor import WAKE_SECONDS, LocalExecutor, Request
 from tdbench.space.labelings import LabelVectors
@@ -79,9 +80,15 @@ class Arena:
         self._evaluators: dict[Engine, Evaluator] = {}
         self._training: list[Batch] = []
         self._woken, self._wake = Pipe(duplex=False)
+        self._end_of_time = time.monotonic() + (options.max_seconds or math.inf)
 
     def play(self, runs: list[LiveRun]) -> None:
-        """Play all runs. Raises UserError where the log cannot be written; workers are gone when this returns."""
+        """Play all runs; workers are gone when this returns.
+
+        Raises:
+            UserError: the log cannot be written.
+            Stopped: the user's function or the time limit stops it.
+        """
         self._waiting.extend(runs)
         self._go_on()
 
@@ -94,6 +101,7 @@ class Arena:
     def _go_on(self) -> None:
         try:
             while self._waiting or self._workers or self._jobs or self._training:
+                self._check_time()
                 self._start_workers()
                 answered = self._listen()
                 finished = [batch for batch in self._training if batch.evaluation.done]
@@ -109,6 +117,23 @@ class Arena:
             self._reductions.clear()
             for evaluator in self._evaluators.values():
                 evaluator.executor.cancel()
+
+    def _check_time(self) -> None:
+        if time.monotonic() >= self._end_of_time:
+            raise _stopped(f"after {self.options.max_seconds:g} seconds")
+
+    def _report(self, runs: Sequence[LiveRun]) -> None:
+        """Tell the user's function of the runs that have a new batch in the log."""
+        if self.options.on_batch is None:
+            return
+        for run in runs:
+            settings = run.settings
+            progress = RunProgress(
+                run.record.id, settings.full_name, settings.seed, run.evaluations, settings.budget, run.best_told
+            )
+            go_on = self.options.on_batch(progress)
+            if go_on is not None and not go_on:
+                raise _stopped(f"by on_batch after {run.evaluations} of {settings.budget} evaluations")
 
     def _start_workers(self) -> None:
         starting = sum(not worker.ready for worker in (*self._workers.values(), *self._reductions.values()))
@@ -324,6 +349,7 @@ class Arena:
         for run, committed in evaluated:
             run.committed(committed)
             self._see_to(run)
+        self._report([run for run, _ in evaluated])
 
     def _end(self, run: LiveRun, end: End) -> None:
         self.progress.skip(run.settings.budget - run.evaluations)
@@ -334,3 +360,7 @@ class Arena:
         self._counted.pop(run, None)
         self._found.pop(run, None)
         self.on_end(run, row)
+
+
+def _stopped(why: str) -> Stopped:
+    return Stopped(f"stopped {why}; everything evaluated is kept, go on with --resume")

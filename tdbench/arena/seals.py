@@ -17,7 +17,7 @@ def check_seals(
 
     Args:
         recorded: every run of the log.
-        finished_too: whether a run that has ended is asked for as well, so that --resume prints its result.
+        finished_too: whether a run that has ended is meant as well: --resume gives its result.
 
     Raises:
         UserError: it names the seal that is needed and the one that came.

@@ -129,10 +129,5 @@ def set_fields(settings: Any, **values: Any) -> None:
         object.__setattr__(settings, name, value)
 
 
-def shown(name: str) -> str:
-    """The name of a setting as the command line writes it."""
-    return name.replace("_", "-")
-
-
 def _is_bool(value: object) -> bool:
     return isinstance(value, bool | np.bool_) or "bool" in str(getattr(value, "dtype", ""))

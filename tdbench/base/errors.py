@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 LONGEST_ECHO = 80  # characters of a value in an error
 LONGEST_WORD = 200  # characters of a word that others are compared with
 
 
+_OPTION = re.compile(r"(?<![\w'\"-])--([a-z][a-z-]*)")
+_SWITCHES = ("again", "download", "force", "resume")  # options without a value
+_command_line = False
+
+
 class UserError(Exception):
-    """An error that the user can correct. The command line prints it as one line and exits with 2."""
+    """An error that the user can correct. The command line prints it as one line and exits with 2.
+
+    Messages are written with the options of the command line. Outside of it they name the arguments of Python:
+
+    >>> str(UserError("lower --batch, or go on with --resume"))
+    'lower batch, or go on with resume=True'
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if _command_line else in_python(text)
+
+
+class Stopped(UserError):
+    """A run was stopped, by ``on_batch`` or ``max_seconds``. What was evaluated is kept; ``resume=True`` goes on."""
+
+
+@contextlib.contextmanager
+def on_command_line() -> Iterator[None]:
+    """Within the block, errors name the options of the command line."""
+    global _command_line
+    before, _command_line = _command_line, True
+    try:
+        yield
+    finally:
+        _command_line = before
+
+
+def setting(name: str) -> str:
+    """The name of a setting as the user has it: ``max-similarity`` on the command line, else ``max_similarity``."""
+    return name.replace("_", "-") if _command_line else name
+
+
+def in_python(text: str) -> str:
+    """A message with the arguments of Python instead of the options of the command line."""
+
+    def argument(option: re.Match[str]) -> str:
+        name = {"plugin": "plugins"}.get(option[1], option[1].replace("-", "_"))
+        return f"{name}=True" if name in _SWITCHES else name
+
+    return _OPTION.sub(argument, text)
 
 
 def escaped(text: str) -> str:

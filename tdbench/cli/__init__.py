@@ -15,7 +15,7 @@ from typing import NoReturn
 try:
     import click
 
-    from tdbench.base.errors import UserError, cut, printable
+    from tdbench.base.errors import UserError, cut, on_command_line, printable
     from tdbench.cli.options import Named
 except KeyboardInterrupt:  # Ctrl-C while Python starts
     sys.stderr.write("error: stopped\n")
@@ -54,6 +54,11 @@ def tdbench(debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """The entry point: an error meant for people is one line and exit status 2, Ctrl-C is 130."""
+    with on_command_line():
+        _main(args)
+
+
+def _main(args: list[str] | None) -> NoReturn:
     try:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is escaped

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
-from tdbench.base.errors import escaped, nearest
+from tdbench.base.errors import Stopped, escaped, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
+OUT_OF_TIME = 124  # exit status where --max-seconds ended a command, as that of timeout(1)
 PATH: click.Path = click.Path(path_type=Path)
 
 
@@ -75,11 +76,14 @@ def numbers(_context: click.Context, parameter: click.Parameter, value: str | No
 
 @contextlib.contextmanager
 def interruptible(resume: str = "") -> Iterator[None]:
-    """Ctrl-C ends a command in one line that says how to go on: the same command, with `resume` where it needs that."""
+    """Ctrl-C ends a command in one line that says how to go on: the same command, with `resume` where it needs that.
+
+    So does its time limit.
+    """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as stop:
         words = sys.argv[1:] + ([resume] if resume and resume not in sys.argv else [])
         command = shlex.join(["tdbench", *words])
         click.echo(f"stopped; everything evaluated is kept. Go on with: {escaped(command)}", err=True)
-        raise click.exceptions.Exit(130) from None
+        raise click.exceptions.Exit(OUT_OF_TIME if isinstance(stop, Stopped) else 130) from None

@@ -40,6 +40,8 @@ def conclude(result: Result, lines: Sequence[str]) -> None:
 
     for line in lines:
         print(escaped(line))
+    if result.was_finished:
+        print("this run was finished before; this is its result, --again runs it once more", file=sys.stderr)
     for line in replaced_rows([result]):
         print(escaped(line), file=sys.stderr)
     if result.row.status != "ok":

@@ -82,6 +82,7 @@ _SHARED: list[Callable[[Any], Any]] = [
                  **default("out")),
     click.option("--resume", is_flag=True, help="Go on with what was interrupted."),
     click.option("--again", is_flag=True, help="Run what is finished once more."),
+    click.option("--max-seconds", type=float, help="Stop after so many seconds; --resume goes on."),
     common("data_dir"),
     common("download"),
     plugin_option,

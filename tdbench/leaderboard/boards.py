@@ -65,8 +65,11 @@ PROTOCOL_FIELDS = tuple(RunProtocol.__dataclass_fields__)
 Group = tuple[str, RunProtocol]  # space identity and protocol
 
 
-def load_boards(paths: Sequence[Path]) -> list[Board]:
+def load_boards(paths: Sequence[Path], *, empty: bool = False) -> list[Board]:
     """One board for each path: a leaderboard CSV, an output folder, or a folder of leaderboard CSVs.
+
+    Args:
+        empty: a folder may have no leaderboard, and a leaderboard no rows.
 
     Raises:
         UserError: there is nothing at a path, or what is there is not a leaderboard.
@@ -76,16 +79,17 @@ def load_boards(paths: Sequence[Path]) -> list[Board]:
         if path.is_dir():
             folder = path / FOLDER if (path / FOLDER).is_dir() else path
             files = sorted(folder.glob("*.csv"))
-            if not files:
+            if not files and not empty:
                 raise UserError(f"there is no leaderboard (*.csv) in {folder}; give a leaderboard or an --out folder")
         elif path.exists():
             files = [path]
         else:
             raise UserError(f"there is no {path}; give a leaderboard CSV, or the --out folder of a run")
         rows = tuple(row for file in files for row in read_rows(file))
-        if not rows:
+        if not rows and not empty:
             raise UserError(f"{path} holds no finished run yet; see tdbench status")
-        log = next((f for f in (path, files[0].parent, files[0].parent.parent) if (f / FILE_NAME).is_file()), None)
+        folders = [path, *(folder for file in files[:1] for folder in file.parents[:2])]
+        log = next((folder for folder in folders if (folder / FILE_NAME).is_file()), None)
         boards.append(Board(label, rows, log))
     return boards
 

@@ -138,7 +138,7 @@ def _references(result: Result) -> Iterator[str]:
         better = sum(reference.mean > result.row.confirmed for reference in known)
         yield f"            {better} of {len(known)} reference tasks confirm higher than what was found"
     if not result.references:
-        yield "reference   none confirmed; --references all --resume adds them"
+        yield "reference   none confirmed; --references all adds them"
 
 
 def _task(result: Result) -> Iterator[str]:

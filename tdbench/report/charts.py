@@ -14,12 +14,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tdbench.base.stats import Estimate
-from tdbench.report.pictures import best_so_far, figure_png, one_line
+from tdbench.report.pictures import best_so_far, figure_png, new_figure, one_line
 from tdbench.report.style import (
     CONFIRMED_COLOUR,
     GRID,
@@ -272,8 +271,7 @@ def empty_chart(
     width: float, height: float, *, top: float, right: float = 0.12, left: float = 0.55
 ) -> tuple[Figure, Axes]:
     """A figure with one pair of axes, with margins in inches."""
-    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     bottom = 0.5
     axes = figure.add_axes(
         (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tdbench.base.errors import UserError
 from tdbench.base.files import check_target, write_bytes
-from tdbench.report.pictures import figure_bytes, montage, one_line
+from tdbench.report.pictures import figure_bytes, montage, new_figure, one_line
 from tdbench.report.style import INK, PALE_INK
 from tdbench.store.library import TaskLibrary
 from tdbench.store.worth import confirmed_interval
@@ -21,7 +20,6 @@ from tdbench.tasks.extend import ENDS, Extension
 SUFFIXES = (".png", ".svg")
 MOST_POSITIVES = 10  # images of the set in a row
 _CELL, _ROW, _GAP, _MARGIN, _HEAD, _SCORES = 0.36, 0.44, 0.25, 0.15, 0.75, 1.75  # inches
-_DPI = 150
 _Pixels = NDArray[np.uint8]
 
 
@@ -54,8 +52,7 @@ def extended_figure(library: TaskLibrary, extension: Extension, pixels: _Pixels,
     ends = min(ENDS, len(extension.unseen))
     lefts = np.cumsum([_MARGIN, shown * _CELL + _GAP, _SCORES, ends * _CELL + _GAP])
     width, height = lefts[-1] + ends * _CELL + _MARGIN, _HEAD + len(library) * _ROW + _MARGIN
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
 
     def say(left: float, top: float, text: str, size: float = 8.5, colour: str = INK, weight: str = "normal") -> None:
         place = (left / width, 1 - top / height)

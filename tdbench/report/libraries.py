@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tdbench.report.charts import Chart, Group, empty_chart, end_labels, set_limits
-from tdbench.report.pictures import MOST_IN_STRIP, montage, one_line
+from tdbench.report.pictures import MOST_IN_STRIP, montage, new_figure, one_line
 from tdbench.report.style import CONFIRMED_COLOUR, INK, MARKERS, PALE_INK, SERIES, TOLD_COLOUR, ZERO
 from tdbench.store.library import TaskLibrary
 from tdbench.store.log import Told
@@ -19,7 +18,6 @@ from tdbench.store.worth import confirmed_interval, quality
 
 Pixels = NDArray[np.uint8]
 _CURVE_POINTS = 24  # evaluations at which QD is taken
-_DPI = 150
 
 
 def tasks_figure(library: TaskLibrary, pixels: Pixels, title: str) -> Figure:
@@ -33,8 +31,7 @@ def tasks_figure(library: TaskLibrary, pixels: Pixels, title: str) -> Figure:
     width = 2 * margin + shown * cell + 0.5 + scale
     rows = max(1, len(library))
     height = head + rows * (cell + 0.06) + 0.5
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     figure.text(margin / width, 1 - 0.1 / height, one_line(title), fontsize=10.5, weight="bold", color=INK, va="top",
                 parse_math=False)  # fmt: skip
     figure.text(margin / width, 1 - 0.34 / height, _worth(library), fontsize=8.5, color=INK, va="top")

@@ -35,6 +35,20 @@ _MOST_TITLE = 88  # characters in a line
 _Pixels = NDArray[np.uint8]
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows where pyplot, which would see to that, was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches. pyplot knows nothing of it, so it needs no closing."""
+    figure = ShownFigure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def write_run_picture(
     path: Path,
     pixels: _Pixels,
@@ -84,8 +98,7 @@ def run_figure(
     cell = min(0.62, (_WIDTH - 2 * _MARGIN - 0.5) / sum(columns))
     grid_height, curve_height, head, between = rows * cell, 3.1, 0.92, 0.25
     height = head + grid_height + between + curve_height
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(_WIDTH, height)
 
     def box(left: float, bottom: float, width: float, tall: float) -> Axes:
         return figure.add_axes((left / _WIDTH, bottom / height, width / _WIDTH, tall / height))
@@ -108,8 +121,7 @@ def strips_figure(strips: Sequence[tuple[str, _Pixels]]) -> Figure:
     shown = min(MOST_IN_STRIP, max(len(images) for _, images in strips))
     cell, head = 0.5, 0.24
     width, height = 2 * _MARGIN + shown * cell, _MARGIN + len(strips) * (cell + head)
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     for i, (title, images) in enumerate(strips):
         bottom = height - (i + 1) * (cell + head)
         count = min(shown, len(images))

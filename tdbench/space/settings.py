@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from tdbench.base.arguments import path_text, set_fields, strings, text, whole
-from tdbench.base.errors import UserError, cut
+from tdbench.base.errors import UserError, cut, setting
 from tdbench.base.rng import MAX_SEED
 from tdbench.engine.protocol import SPLITS, TrainingProtocol
 
@@ -48,7 +48,7 @@ class SpaceSettings:
             classes=None if self.classes is None else strings("classes", self.classes),
             n=whole("n", self.n),
             ratio=whole("ratio", self.ratio),
-            space_seed=check_seed("space-seed", self.space_seed),
+            space_seed=check_seed(setting("space_seed"), self.space_seed),
             split=text("split", self.split, SPLITS),
             steps=whole("steps", self.steps, most=MOST_STEPS),
         )

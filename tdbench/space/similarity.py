@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tdbench.base.errors import UserError, echo
+from tdbench.base.errors import UserError, echo, setting
 from tdbench.space.labelings import LabelVectors
 
 DEFAULT_MAX_SIMILARITY = 0.25
@@ -161,5 +161,7 @@ def check_max_similarity(value: object) -> float:
     """The value as a float. Raises UserError for anything but a number from 0 to 1."""
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or not 0 <= value <= 1:  # type: ignore[operator]
-        raise UserError(f"max-similarity must be a number from 0 (chance) to 1 (the same), got {echo(value)}")
+        raise UserError(
+            f"{setting('max_similarity')} must be a number from 0 (chance) to 1 (the same), got {echo(value)}"
+        )
     return float(value)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from tdbench.space.score import BLIND_SEEDS
 from tdbench.space.seal import Key
 from tdbench.space.settings import SpaceSettings, check_classes, check_seed, check_sizes
 from tdbench.space.sources import Source, load_source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOISE_MODES = ("fresh", "frozen")
 DEFAULT_CONFIRM = 32
@@ -196,6 +199,32 @@ class TaskSpace(ImageSet):
 
     def __repr__(self) -> str:
         return f"TaskSpace({self.source}, n={self.n}, ratio={self.ratio}, seed={self.seed}, identity={self.identity})"
+
+    def _repr_html_(self) -> str:
+        from tdbench.report.notebook import space_html
+
+        return space_html(self)
+
+    def plot(self) -> Figure:
+        """A matplotlib figure of the set: a row of images for each class."""
+        from tdbench.report.notebook import space_figure
+
+        return space_figure(self)
+
+    def show(self, labels: NDArray[Any]) -> Figure:
+        """A matplotlib figure of labelings.
+
+        Args:
+            labels: (N,) one label vector: its positives above its negatives; or (B, N): the positives of each.
+
+        Raises:
+            ValueError: a label vector is not (N,) of 0 and 1 with exactly P ones.
+            UserError: more label vectors than a figure can show.
+        """
+        from tdbench.report.notebook import labelings_figure
+
+        array = number_array("labels", labels)
+        return labelings_figure(self, self.checked_labels(array[None] if array.ndim == 1 else array))
 
     def decode(self, scores: NDArray[np.floating]) -> NDArray[np.uint8]:
         """(B, N) label vectors for (B, N) scores: the P highest become 1, ties go to the lower index.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tdbench.base.arguments import path_text, set_fields, text, whole
-from tdbench.base.errors import UserError, echo
+from tdbench.base.errors import UserError, echo, setting
 from tdbench.space.labelings import LabelVectors
 from tdbench.space.references import ReferenceTask
 from tdbench.space.score import standard_error
@@ -329,6 +330,9 @@ class TaskLibrary:
         where = f"{s.data}, n={s.n}, ratio={s.ratio}, seed={s.space_seed}, identity={self.space}"
         return f"TaskLibrary({len(self)} of {self.tasks} tasks, {where})"
 
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.to_dataframe().drop(columns='labels').to_html()}"
+
     def _fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
@@ -346,7 +350,7 @@ class TaskLibrary:
                     f"labelings {other + 1} and {i + 1} are the same task"
                     if most > 1 - 1e-9
                     else f"labelings {other + 1} and {i + 1} have similarity {most:.3f}, "
-                    f"max-similarity is {self.max_similarity:g}"
+                    f"{setting('max_similarity')} is {self.max_similarity:g}"
                 )
 
     def _check_comparable(self, other: TaskLibrary) -> None:

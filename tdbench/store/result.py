@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from tdbench.space.task_space import TaskSpace
 from tdbench.store.confirmations import ReferenceScore
 from tdbench.store.library import TaskLibrary
 from tdbench.store.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def picture_path(out: Path, space_name: str, searcher: str, run: str) -> Path:
@@ -30,7 +34,7 @@ def _plain(searcher: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", searcher).strip("-") or "searcher"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What came of one run.
 
@@ -45,6 +49,7 @@ class Result:
         library: the labelings that a run with `tasks` discovered; None of an ordinary run, and where it failed.
         library_path: the file that has it.
         replaced: the leaderboard had a row of this run that differed in more than the time, and has this one now.
+        was_finished: the run was finished before it was asked for, and this is the result that it had.
         threshold: T_task, where `run` was asked for one and the run went well. Its `n` is the number of random
             labelings it rests on, 0 where it was given.
     """
@@ -59,8 +64,40 @@ class Result:
     picture: Path | None
     threshold: Estimate | None = None
     replaced: bool = False
+    was_finished: bool = False
     library: TaskLibrary | None = None
     library_path: Path | None = None
+
+    def __repr__(self) -> str:
+        row = self.row
+        scores = f"told {row.told:.3f}, confirmed {row.confirmed:.3f} ± {row.confirmed_se:.3f}"
+        found = scores if row.status == "ok" else f"{row.status} after {row.evaluations} evaluations"
+        return f"Result({row.searcher} on {self.space.name}, seed {row.seed}: {found})"
+
+    def _repr_html_(self) -> str:
+        from tdbench.report.notebook import result_html
+
+        return result_html(self)
+
+    def plot(self) -> Figure:
+        """A matplotlib figure of what was found, with its scores.
+
+        Raises:
+            UserError: the run has failed, and found nothing.
+        """
+        from tdbench.report.notebook import result_figure
+
+        return result_figure(self)
+
+    @property
+    def confirmed(self) -> float:
+        """Confirmed taskness of what was found; confirmed QD of a library; NaN where the run failed."""
+        return self.row.confirmed
+
+    @property
+    def confirmed_se(self) -> float:
+        """The standard error of `confirmed`."""
+        return self.row.confirmed_se
 
     @property
     def is_task(self) -> bool | None:

@@ -208,9 +208,9 @@ def test_the_command_says_what_will_be_trained_and_writes_json(tmp_path: Path) -
     ("settings", "words"),
     [
         ({"tasks": 0}, "tasks must be at least 1"),
-        ({"max_similarity": 1.5}, "max-similarity"),
-        ({"max_similarity": -0.1}, "max-similarity"),
-        ({"max_similarity": math.nan}, "max-similarity"),
+        ({"max_similarity": 1.5}, "max.similarity"),
+        ({"max_similarity": -0.1}, "max.similarity"),
+        ({"max_similarity": math.nan}, "max.similarity"),
         ({"protocol": "both"}, "protocol must be one of joint, rounds"),
         ({"recommend": "race:0.25"}, "recommends? one labeling|recommend one labeling"),
         ({"tasks": 61}, "61 tasks need a budget"),

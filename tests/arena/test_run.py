@@ -91,7 +91,7 @@ def test_reference_tasks_change_no_result_and_missing_ones_can_be_added(tmp_path
     n = 20  # with ten images, what a run finds may be a reference task by chance
     without = run(tmp_path / "a", n=n, references="none")
     assert without.references == ()
-    assert "none confirmed; --references all --resume adds them" in "\n".join(run_summary(without))
+    assert "none confirmed; --references all adds them" in "\n".join(run_summary(without))
     with_all = run(tmp_path / "b", n=n, references="all")
     assert table(tmp_path / "a") == table(tmp_path / "b")
     added = run(tmp_path / "a", n=n, references="all", resume=True)
@@ -157,15 +157,11 @@ def test_a_plugin_that_was_asked_for_must_load(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_finished_run_is_not_run_again_unasked(tmp_path: Path) -> None:
-    run(tmp_path)
-    with pytest.raises(UserError, match=r"--resume .* --again"):
-        run(tmp_path)
-
-
-def test_resume_of_a_finished_run_gives_its_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"resume": True}], ids=["as before", "resume"])
+def test_a_finished_run_gives_its_result_and_is_not_run_again(tmp_path: Path, settings: dict[str, bool]) -> None:
     first = run(tmp_path)
-    again = run(tmp_path, resume=True)
+    again = run(tmp_path, **settings)
+    assert not first.was_finished and again.was_finished
     assert again.row == first.row
     assert np.array_equal(again.labels, first.labels)
     assert len(read_rows(first.leaderboard)) == 1

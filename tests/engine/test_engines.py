@@ -436,7 +436,7 @@ def test_native_asked_for_stays_on_the_cpu_beside_a_gpu(monkeypatch):
 
 def test_cuda_without_one_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(engines, "cuda_available", lambda: False)
-    with pytest.raises(UserError, match="no CUDA device here; use --device cpu"):
+    with pytest.raises(UserError, match="no CUDA device here; use device cpu"):
         make_engine("batched", "cuda")
 
 

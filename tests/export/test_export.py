@@ -225,7 +225,7 @@ def test_a_journal_is_replaced_only_by_force(log, tmp_path):
     to = tmp_path / "runs.journal"
     export(log[0], to, "optuna")
     size = to.stat().st_size
-    with pytest.raises(UserError, match="--force to replace it"):
+    with pytest.raises(UserError, match="force=True to replace it"):
         export(log[0], to, "optuna")
     export(log[0], to, "optuna", force=True)
     assert to.stat().st_size == pytest.approx(size, rel=0.01)  # replaced, not appended to

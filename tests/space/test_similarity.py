@@ -117,5 +117,5 @@ def test_overlap_counts_shared_positives():
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), "0.25", None, True])
 def test_a_similarity_out_of_range_is_refused(value):
-    with pytest.raises(UserError, match="max-similarity must be a number from 0"):
+    with pytest.raises(UserError, match=r"max.similarity must be a number from 0"):
         Dissimilar(50, 10, value)

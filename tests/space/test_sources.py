@@ -312,9 +312,9 @@ def test_cifar100_is_read_with_its_fine_labels(cifar100):
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_a_missing_cifar_folder_names_the_ways_out(tmp_path, name):
-    with pytest.raises(UserError, match="--download") as error:
+    with pytest.raises(UserError, match="download=True") as error:
         load_source(name, tmp_path / "nowhere")
-    assert "--data-dir" in one_line(error)
+    assert "data_dir" in one_line(error)
 
 
 def test_looking_for_cifar_makes_no_folder(tmp_path):

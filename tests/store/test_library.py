@@ -156,7 +156,7 @@ def test_libraries_that_cannot_be_compared_are_not_merged():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": LABELS[[0, 1, 4]]}, "labelings 1 and 2 have similarity 0.375, max-similarity is 0.25"),
+        ({"labels": LABELS[[0, 1, 4]]}, "labelings 1 and 2 have similarity 0.375, max_similarity is 0.25"),
         ({"labels": LABELS[[0, 2, 0]], "max_similarity": 1.0}, "labelings 1 and 3 are the same task"),
         ({"labels": LABELS[:2]}, r"confirmed_values with shape \(2, R\), but it had shape \(3, 2\)"),
         ({"labels": LABELS[[0, 2, 4], :9]}, r"labels with shape \(m, 10\)"),
@@ -168,7 +168,7 @@ def test_libraries_that_cannot_be_compared_are_not_merged():
         ({"evaluations": [-1, 0, 0]}, "evaluations must be whole numbers from 0"),
         ({"searchers": ("a", "b")}, "one name for each of 3 members"),
         ({"tasks": 2}, "tasks must be at least 3"),
-        ({"max_similarity": 1.5}, "max-similarity must be"),
+        ({"max_similarity": 1.5}, "max_similarity must be"),
         ({"space": "x"}, "12 hex digits"),
         ({"source_index": np.zeros(10, dtype=int)}, "every image once"),
     ],

@@ -71,7 +71,7 @@ def test_a_second_call_trains_nothing_and_finds_the_same(findings: Findings, fol
     ("settings", "words"),
     [
         ({"similarities": "0.25,much"}, "similarities must be numbers"),
-        ({"similarities": "2"}, "max-similarity must be"),
+        ({"similarities": "2"}, "max.similarity must be"),
         ({"searchers": " , "}, "searchers must be names"),
         ({"sets": 0}, "sets must be at least 1"),
         ({"tasks": 6, "similarities": "0"}, "at most 5 labelings"),

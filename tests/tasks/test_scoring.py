@@ -60,7 +60,7 @@ def test_a_library_of_another_space_is_refused():
 def test_the_source_of_a_library_from_a_file_must_be_given(tmp_path):
     library = score(SPACE, LABELS, confirm=2)
     foreign = replace(library, settings=replace(library.settings, data="photos"))
-    with pytest.raises(UserError, match="come from a file 'photos'; say where it lies with --data"):
+    with pytest.raises(UserError, match="come from a file 'photos'; say where it lies with data"):
         space_of(foreign)
 
 
