@@ -347,8 +347,8 @@ def _with_batches(runs: Sequence[RunSettings], given: object, plugins: Plugins) 
 
 
 def preferred_batch(run: RunSettings, preferred: int | None) -> int:
-    """The batch of a run whose user gave none."""
-    return DEFAULT_BATCH if preferred is None else min(preferred, run.search_budget)
+    """The batch of a run whose user gave none: never more than its search may evaluate."""
+    return min(DEFAULT_BATCH if preferred is None else preferred, run.search_budget)
 
 
 def write_picture(result: Result, options: Options) -> Path | None:

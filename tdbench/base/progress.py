@@ -1,11 +1,13 @@
-"""Progress bars on standard error, for runs and for other work that is counted."""
+"""Progress on standard error, for runs and other work that is counted: bars, or lines where there is no terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -15,7 +17,36 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.progress import Progress as Bars
+from rich.progress import Progress as RichProgress
+
+LINE_SECONDS = 30.0  # between two lines where there is no terminal
+
+
+class Bars(RichProgress):
+    """Bars on a terminal. Elsewhere, such as in the log of a job in the background, a plain line now and then."""
+
+    def __init__(self, *columns: Any, **settings: Any) -> None:
+        super().__init__(*columns, console=Console(stderr=True), speed_estimate_period=120, **settings)
+        self._line_due = time.monotonic() + LINE_SECONDS
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._line(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._line(task_id)
+
+    def _line(self, task_id: TaskID) -> None:
+        if self.disable or self.console.is_terminal or time.monotonic() < self._line_due:
+            return
+        self._line_due = time.monotonic() + LINE_SECONDS
+        task = next(task for task in self.tasks if task.id == task_id)
+        parts = [f"{task.description} {task.completed:.0f} of {task.total or 0:.0f}"]
+        parts += [str(task.fields[name]) for name in ("rate", "note") if task.fields.get(name)]
+        if task.time_remaining is not None:
+            parts.append(f"{task.time_remaining:.0f} s left")
+        self.console.print(", ".join(parts), markup=False, highlight=False, soft_wrap=True)
 
 
 class Progress:
@@ -35,9 +66,7 @@ class Progress:
             TextColumn("{task.fields[note]}"),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
             disable=not shown,
-            speed_estimate_period=120,
         )
         self._evaluations = self._bars.add_task("evaluations", total=evaluations, rate="", note="")
         self._extra = self._extra_line("confirmations")
@@ -106,9 +135,7 @@ class Counting:
             MofNCompleteColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
             disable=not shown,
-            speed_estimate_period=120,
         )
 
     @contextlib.contextmanager

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _GREATEST_NUMBER = 2**63
 
 
-@click.command()
+@click.command(short_help="Run many searchers on many spaces, in lockstep")
 @click.argument("config", type=PATH, required=False)
 @click.option("--searchers", callback=names, help="Names separated by commas.")
 @click.option("--reductions", callback=names, help="Names separated by commas.", **default("reduction"))

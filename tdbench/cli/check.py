@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_TIMEOUT = 86400
 
 
-@click.command()
+@click.command(short_help="Does a searcher or a reduction hold its contract?")
 @click.argument("name")
 @plugin_option
 @click.option("--timeout", type=float, default=120, show_default=True, help="Seconds that one check may take.")

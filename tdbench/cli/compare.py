@@ -10,7 +10,7 @@ from tdbench.cli.options import PATH
 from tdbench.cli.printing import format_option, show
 
 
-@click.command()
+@click.command(short_help="Differences between leaderboards, and how sure they are")
 @click.argument("paths", nargs=-1, type=PATH, required=True, metavar="A.csv [B.csv ...]")
 @click.option("--force", is_flag=True, help="Compare different spaces, budgets or protocols as well, with a warning.")
 @format_option

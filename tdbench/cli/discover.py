@@ -13,7 +13,7 @@ from tdbench.cli.printing import conclude
 from tdbench.cli.run_options import discovery_options, one_run_options, shared_options
 
 
-@click.command()
+@click.command(short_help="Search one space for many different labelings")
 @one_run_options
 @click.option("--tasks", type=int, default=16, show_default=True, help="Labelings to find.")
 @discovery_options

@@ -8,7 +8,7 @@ from tdbench.base.table import Table
 from tdbench.cli.printing import format_option, show
 
 
-@click.command()
+@click.command(short_help="Versions, devices, engines and sources")
 @click.option("--data-dir", type=click.Path(), help="Folder of the CIFAR sets.")
 @click.option("--cluster", metavar="local:N|ADDRESS", help="Look at the workers of a cluster, and time each of them.")
 @format_option

@@ -11,7 +11,7 @@ from tdbench.cli.options import PATH
 from tdbench.settings import DEFAULT_OUT
 
 
-@click.command()
+@click.command(short_help="Results for IOHanalyzer, data frames, or Optuna")
 @click.option("--format", "form", type=click.Choice(("ioh", "parquet", "optuna")), required=True, help="What to write.")
 @click.option("--out", type=PATH, default=DEFAULT_OUT, show_default=True, help="Output folder of run or bench.")
 @click.option("--to", type=PATH, required=True, help="A folder for ioh and parquet, a file for optuna.")

@@ -11,7 +11,7 @@ from tdbench.cli.printing import format_option, show
 from tdbench.settings import DEFAULT_OUT
 
 
-@click.command()
+@click.command(short_help="Rank searchers by confirmed taskness")
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option(
     "--out", type=PATH, help=f"Output folder of run or bench, read where no PATHS are given [default: {DEFAULT_OUT}]."

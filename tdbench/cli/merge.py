@@ -10,7 +10,7 @@ from tdbench.base.errors import escaped
 from tdbench.cli.options import PATH
 
 
-@click.command()
+@click.command(short_help="Join results folders, such as those of shards")
 @click.argument("folders", type=PATH, nargs=-1, required=True, metavar="FOLDER...")
 @click.option("--out", type=PATH, required=True, help="A new folder, or one with results, which stay.")
 def merge(folders: tuple[Path, ...], out: Path) -> None:

@@ -9,7 +9,7 @@ import click
 from tdbench.cli.options import PATH
 
 
-@click.command()
+@click.command(short_help="Make a key for --sealed")
 @click.argument("file", type=PATH)
 def new_key(file: Path) -> None:
     """Make a key for --sealed: 256 random bits in a new FILE that only you may read."""

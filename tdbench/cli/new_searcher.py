@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _TO = click.option("--to", type=PATH, help="The folder to make; tdbench-NAME by default.")
 
 
-@click.command()
+@click.command(short_help="Write a small package to start a searcher from")
 @click.argument("name")
 @_TO
 def new_searcher(name: str, to: Path | None) -> None:
@@ -26,7 +26,7 @@ def new_searcher(name: str, to: Path | None) -> None:
     _write(NewSearcher(name), to)
 
 
-@click.command()
+@click.command(short_help="Write a small package to start a reduction from")
 @click.argument("name")
 @_TO
 def new_reduction(name: str, to: Path | None) -> None:

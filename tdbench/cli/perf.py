@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tdbench.perf.searchers import Cost
 
 
-@click.command()
+@click.command(short_help="Trainings per second of every engine")
 @click.option("--full", is_flag=True, help="All sizes: N of 50, 200 and 500, B of 1 to 2048. Takes most of an hour.")
 @click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write it for machines.")
 @click.option("--plot", "plot_file", type=PATH, metavar="FILE.png", help="Draw trainings/s over B.")

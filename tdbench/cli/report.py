@@ -10,7 +10,7 @@ from tdbench.cli.options import PATH
 from tdbench.settings import DEFAULT_OUT
 
 
-@click.command()
+@click.command(short_help="Write one HTML page of all results")
 @click.option("--out", type=PATH, default=DEFAULT_OUT, show_default=True, help="Folder with the results.")
 @click.option("--to", type=PATH, help="The page to write [default: OUT/report.html].")
 @click.option("--figures", type=PATH, help="Also write the main figures into this folder.")

@@ -11,7 +11,7 @@ from tdbench.cli.printing import conclude
 from tdbench.cli.run_options import one_run_options, shared_options
 
 
-@click.command()
+@click.command(short_help="Search one space with one searcher")
 @one_run_options
 @shared_options
 @click.option("--in-process", is_flag=True, help="Run the searcher in this process, for debugging; nothing is written.")

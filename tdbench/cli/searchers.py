@@ -8,7 +8,7 @@ from tdbench.cli.options import plugin_option
 from tdbench.cli.printing import format_option, show
 
 
-@click.command()
+@click.command(short_help="List the searchers and reductions that there are")
 @plugin_option
 @format_option
 def searchers(plugins: tuple[str, ...], form: str) -> None:

@@ -11,7 +11,7 @@ from tdbench.cli.printing import format_option, show
 from tdbench.settings import DEFAULT_OUT
 
 
-@click.command()
+@click.command(short_help="How far the runs of a results folder are")
 @click.option("--out", type=PATH, default=DEFAULT_OUT, show_default=True, help="Output folder of run or bench.")
 @format_option
 def status(out: Path, form: str) -> None:

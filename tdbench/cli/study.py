@@ -53,7 +53,7 @@ class Studies(Named):
         return _study_command(load_study(cmd_name)) if cmd_name in NAMES else None
 
 
-@click.command(cls=Studies, no_args_is_help=True)
+@click.command(cls=Studies, no_args_is_help=True, short_help="Experiments on what makes a labeling a task")
 def study() -> None:
     """What makes a labeling a task: the experiments that calibrate what a search finds.
 

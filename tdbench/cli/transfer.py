@@ -44,7 +44,7 @@ _SPACE = [common(name) for name in ("data", "n", "ratio", "space_seed", "classes
 _TRAINING = [common(name) for name in ("data_dir", "download", "engine", "device", "threads", "cluster")]
 
 
-@click.command()
+@click.command(short_help="Measure what found tasks are good for")
 @click.option("--library", type=PATH, metavar="FILE.npz", help="Found tasks; without it there are only the controls.")
 @click.option("--targets", default="classes", show_default=True, metavar="classes|FILE.npz",
               help="Class tasks of new image sets, or the tasks of another library.")  # fmt: skip

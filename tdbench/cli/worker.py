@@ -9,7 +9,7 @@ import click
 from tdbench.base.errors import UserError
 
 
-@click.command()
+@click.command(short_help="Train for a cluster, as one of its workers")
 @click.argument("address", envvar="DASK_SCHEDULER_ADDRESS")
 @click.option("--engine", default="auto", show_default=True, help="auto, native, cuda, batched or reference.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")

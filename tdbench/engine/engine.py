@@ -141,7 +141,7 @@ def make_engine(name: str = "auto", device: str = "auto", threads: int | None = 
 
     device ``auto``: ``cuda`` if torch sees a CUDA device, else ``cpu``. engine ``auto``: on a CPU ``native`` if its
     kernel is built and the processor can run it, on CUDA ``cuda`` if its kernel compiles there and agrees with
-    ``reference``, else ``batched``; on CUDA a line on stderr then says why.
+    ``reference``, else ``batched``; a line on stderr then says why.
 
     Args:
         threads: CPU threads; one per available core by default.
@@ -168,7 +168,10 @@ def _best_engine(device: str) -> str:
     from tdbench.engine import cuda, native
 
     if device == "cpu":
-        return "native" if native.unavailable() is None else "batched"
+        if (reason := native.unavailable()) is None:
+            return "native"
+        _say_once(f"engine batched is used instead of native, which is about 9 times faster: {reason}")
+        return "batched"
     reason = cuda.unavailable()
     if reason is None:
         return "cuda"

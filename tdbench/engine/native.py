@@ -10,6 +10,7 @@ import functools
 import os
 import threading
 from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.metadata import distributions
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,7 @@ ISAS = ("base", "avx2", "avx512")  # in the order of lanes_best_isa()
 ISA_VARIABLE = "TDBENCH_NATIVE_ISA"  # forces one of them, for tests and comparisons
 TEAM = 12  # at most so many threads train one network together (kTeam in lanes.cpp)
 WAKE_SECONDS = 0.05  # between checks of `stop` while the kernel runs
-
-_NOT_BUILT = (
-    "the native kernel is not built (no C++ compiler when tdbench was installed); "
-    "install g++ or clang and reinstall tdbench"
-)
+HERE = Path(__file__).resolve().parent
 
 
 def unavailable() -> str | None:
@@ -148,9 +145,22 @@ def _pointer(array: NDArray[np.generic] | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
-def _file(isa: str) -> Path | None:
-    here = Path(__file__).parent
-    return next((f for s in EXTENSION_SUFFIXES if (f := here / f"_lanes_{isa}{s}").exists()), None)
+def _file(isa: str, folder: Path = HERE) -> Path | None:
+    return next((f for s in EXTENSION_SUFFIXES if (f := folder / f"_lanes_{isa}{s}").exists()), None)
+
+
+def _not_built() -> str:
+    """Why there is no kernel. Python in a clone imports the clone, whose kernel only an editable install builds."""
+    elsewhere = [Path(str(found.locate_file("tdbench/engine"))) for found in distributions(name="tdbench")]
+    if any(_file("base", folder) is not None for folder in elsewhere):
+        return (
+            f"Python imports tdbench from {HERE.parents[1]}, where the native kernel is not built, and not the "
+            "installed one; start Python in another folder, or install with pip install -e ."
+        )
+    return (
+        "the native kernel is not built (no C++ compiler when tdbench was installed); "
+        "install g++ or clang and reinstall tdbench"
+    )
 
 
 def _chosen_isa() -> str:
@@ -159,7 +169,7 @@ def _chosen_isa() -> str:
         return forced
     isas = available_isas()
     if not isas:
-        raise UserError(_NOT_BUILT)
+        raise UserError(_not_built())
     return isas[-1]
 
 
@@ -167,7 +177,7 @@ def _chosen_isa() -> str:
 def _library(isa: str) -> ctypes.CDLL:
     file = _file(isa) if isa in ISAS else None
     if file is None and isa in ISAS:
-        raise UserError(_NOT_BUILT)
+        raise UserError(_not_built())
     if file is None or (isa != "base" and isa not in available_isas()):
         raise UserError(f"no native kernel for {isa!r} runs here; these do: {', '.join(available_isas())}")
     try:
