@@ -239,3 +239,10 @@ def test_shipped_leaderboards_can_be_loaded_without_their_log() -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         tdbench.load(tmp_path / "nowhere")
+
+
+def test_a_batch_that_nobody_gave_fits_the_budget(tmp_path: Path) -> None:
+    result = tdbench.run("random", n=10, steps=5, budget=8, confirm=2, references="none", out=tmp_path)
+    assert (result.row.batch, result.row.evaluations) == (8, 8)
+    with pytest.raises(UserError, match="at least one batch of 10"):
+        tdbench.run("random", n=10, steps=5, budget=8, batch=10, confirm=2, references="none", out=tmp_path)

@@ -38,9 +38,7 @@ class TaskCommands(Named):
         return list(self.commands)
 
 
-@click.command(
-    cls=TaskCommands, no_args_is_help=True, short_help="Show, confirm, merge and extend found tasks"
-)
+@click.command(cls=TaskCommands, no_args_is_help=True, short_help="Show, confirm, merge and extend found tasks")
 def tasks() -> None:
     """Found tasks: show, confirm, merge and compare them, and extend them to images outside of their set.
 

@@ -145,8 +145,8 @@ def _pointer(array: NDArray[np.generic] | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
-def _file(isa: str, folder: Path = HERE) -> Path | None:
-    return next((f for s in EXTENSION_SUFFIXES if (f := folder / f"_lanes_{isa}{s}").exists()), None)
+def _file(isa: str, folder: Path | None = None) -> Path | None:
+    return next((f for s in EXTENSION_SUFFIXES if (f := (folder or HERE) / f"_lanes_{isa}{s}").exists()), None)
 
 
 def _not_built() -> str:

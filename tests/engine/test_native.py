@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.metadata import distributions
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,27 @@ def test_install_without_a_compiler_succeeds_and_says_so(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.glob("build/**/_lanes*.so"))
+
+
+def test_a_clone_without_a_kernel_beside_an_installation_with_one_is_named(tmp_path, monkeypatch):
+    """As after `pip install .`, where Python in the clone imports the clone."""
+    installed = tmp_path / "installed"
+    (installed / "tdbench-0.1.0.dist-info").mkdir(parents=True)
+    (installed / "tdbench-0.1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: tdbench\n")
+    (installed / "tdbench" / "engine").mkdir(parents=True)
+    monkeypatch.setattr(native, "HERE", tmp_path / "clone" / "tdbench" / "engine")
+    monkeypatch.setattr(native, "distributions", lambda name: distributions(name=name, path=[str(installed)]))
+    monkeypatch.delenv(native.ISA_VARIABLE, raising=False)
+    assert "install g++" in native.unavailable()
+    (installed / "tdbench" / "engine" / f"_lanes_base{native.EXTENSION_SUFFIXES[0]}").touch()
+    assert f"imports tdbench from {tmp_path / 'clone'}," in native.unavailable()
+
+
+def test_training_without_the_kernel_says_once_that_it_is_slow(monkeypatch, capsys):
+    from tdbench.engine import engine as engines
+
+    monkeypatch.setattr(native, "unavailable", lambda: "it is not built")
+    engines._say_once.cache_clear()
+    assert engines.make_engine("auto", "cpu").name == engines.make_engine("auto", "cpu").name == "batched"
+    assert capsys.readouterr().err.count("about 9 times faster: it is not built") == 1
+    engines._say_once.cache_clear()
