@@ -198,6 +198,12 @@ def test_a_space_shows_its_classes_and_labelings() -> None:
         space.show(space.random_labelings(21))
 
 
+def test_a_row_that_has_no_room_for_all_images_says_so() -> None:
+    space = TaskSpace("digits", n=30, ratio=2, steps=5)
+    titles = [axes.get_title(loc="left") for axes in space.show(space.random_labelings(1)[0]).axes]
+    assert titles == ["10 positives", "16 of 20 negatives"]
+
+
 def test_figures_show_themselves_where_pyplot_was_never_imported() -> None:
     assert TaskSpace("digits", n=10, steps=5).plot()._repr_png_().startswith(b"\x89PNG")
 

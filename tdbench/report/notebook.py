@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tdbench.base.errors import UserError, in_python
 from tdbench.base.table import Table, number
 from tdbench.report.libraries import tasks_figure
-from tdbench.report.pictures import figure_png, run_figure, strips_figure
+from tdbench.report.pictures import MOST_IN_STRIP, figure_png, run_figure, strips_figure
 from tdbench.space.task_space import TaskSpace
 from tdbench.store.result import Result
 
@@ -22,13 +22,8 @@ MOST_LABELINGS = 20  # rows of one figure
 
 def space_figure(space: TaskSpace) -> Figure:
     """A row of images for each class of the set, class A first."""
-    sizes = np.bincount(space.class_of, minlength=len(space.classes))
-    return strips_figure(
-        [
-            (f"{name}: {size} images", space.pixels[space.class_of == i])
-            for i, (name, size) in enumerate(zip(space.classes, sizes, strict=True))
-        ]
-    )
+    classes = [(name, space.pixels[space.class_of == i]) for i, name in enumerate(space.classes)]
+    return strips_figure([(f"{name}: {_count(images)} images", images) for name, images in classes])
 
 
 def labelings_figure(space: TaskSpace, labels: NDArray[np.uint8]) -> Figure:
@@ -43,7 +38,12 @@ def labelings_figure(space: TaskSpace, labels: NDArray[np.uint8]) -> Figure:
     if len(labels) > 1:
         return strips_figure([(f"labeling {i}", space.pixels[positive]) for i, positive in enumerate(sides)])
     kept = [("positives", space.pixels[sides[0]]), ("negatives", space.pixels[~sides[0]])]
-    return strips_figure([(f"{len(images)} {name}", images) for name, images in kept])
+    return strips_figure([(f"{_count(images)} {name}", images) for name, images in kept])
+
+
+def _count(images: NDArray[np.uint8]) -> str:
+    """How many images there are, and how many of them a row has room for."""
+    return f"{len(images)}" if len(images) <= MOST_IN_STRIP else f"{MOST_IN_STRIP} of {len(images)}"
 
 
 def result_figure(result: Result) -> Figure:
