@@ -248,7 +248,8 @@ class Options:
         searcher_log: a file to which all that searchers and reductions print and log is appended.
         references: which reference tasks are confirmed beside the results: ``all``, ``few``, ``none``, or ``auto``,
             which is ``all`` where they cost at most as many trainings as the search, else ``few``.
-        max_seconds: stop after so many seconds of search and confirmation; None sets no limit.
+        max_seconds: stop after so many seconds of search and confirmation; the start of searchers and the replay of
+            recorded evaluations count. None sets no limit.
         on_batch: called with a `RunProgress` after each batch of a run is committed; it stops all runs of the call by
             returning False. What it raises ends the call as well.
     """
