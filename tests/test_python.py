@@ -17,7 +17,7 @@ from tdbench.keywords import BenchKeywords, DiscoverKeywords, RunKeywords
 from tdbench.settings import Options, RunSettings
 
 # Of these, users may give more than what the settings then hold.
-WIDER = {"classes", "data", "plugins"}
+WIDER = {"classes", "cluster", "data", "plugins"}
 NAMED = {"searcher", "tasks"}  # arguments of their own
 
 

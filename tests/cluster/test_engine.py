@@ -177,7 +177,7 @@ def test_a_worker_of_another_kind_is_refused_by_name_with_the_remedy(
 
 
 def test_no_worker_has_the_engine_that_was_asked_for(address: str) -> None:
-    asked = "--engine reference --device auto was asked for"
+    asked = "engine reference device auto was asked for"
     with worker(address, "a"), pytest.raises(UserError, match=asked), engine(address, name="reference"):
         pass
 

@@ -197,7 +197,7 @@ def test_an_instruction_set_that_does_not_run_here_is_refused():
 
 
 def test_an_absent_kernel_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(native, "_file", lambda isa: None)
+    monkeypatch.setattr(native, "_file", lambda isa, folder=None: None)
     monkeypatch.delenv(native.ISA_VARIABLE, raising=False)
     assert "install g++ or clang" in str(native.unavailable())
 

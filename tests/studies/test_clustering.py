@@ -158,7 +158,7 @@ def test_the_full_table_has_the_original_sizes():
         ({"samples": (-5,)}, "samples must be numbers of at least 1"),
         ({"bandwidths": ()}, "bandwidths must be numbers"),
         ({"samples": (10**9,)}, "do not fit into 16 GB"),
-        ({"full": True, "n": 20}, "--full has sizes of its own"),
+        ({"full": True, "n": 20}, "full has sizes of its own"),
         ({"repeats": 0}, "repeats must be at least 1"),
         ({"mean_shift": 0}, "mean-shift must be at least 1"),
         ({"seed": -1}, "seed must be from 0"),
